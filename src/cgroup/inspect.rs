@@ -1,0 +1,64 @@
+//! What the tests of this folder look at and do besides what the library needs.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::dir::Dir;
+use super::group::Cgroup;
+use super::settings::settings;
+use super::tree::Tree;
+use super::walk::child_dirs;
+use super::{events, remove};
+use crate::error::{Context, Result};
+use crate::spec::Resources;
+
+impl Cgroup {
+    /// The names of the cgroups in this one. See [`Tree::list`](super::Tree::list).
+    pub(crate) fn children(&self) -> Result<Vec<String>> {
+        names(&self.dir)
+    }
+
+    /// Applies limits to a cgroup in which there may be processes already. Fields that are `None` keep what they
+    /// have. When a limit is refused, those before it stay applied.
+    pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
+        let settings = settings(resources);
+        if let (Some(parent), false) = (self.dir.parent(), settings.is_empty()) {
+            parent.subtree()?.require(&settings, self.path())?;
+        }
+        self.write_settings(&settings)
+    }
+
+    /// Whether a live process is in it or below it. A zombie is not live; a cgroup that is gone has none.
+    pub(crate) fn populated(&self) -> Result<bool> {
+        Ok(!remove::is_empty(state(&self.dir)?))
+    }
+}
+
+impl Tree {
+    /// The names of the cgroups below the parent, sorted: the pods, and in a delegated directory
+    /// ([`CgroupParent::Path`]) whatever else is there. Names that are not UTF-8 are left out.
+    pub(crate) fn list(&self) -> Result<Vec<String>> {
+        names(&self.dir)
+    }
+
+    /// The descriptor of the parent, opened with `O_PATH`.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// The names of the cgroups in a directory, sorted. Those that are not UTF-8 are left out: no pod and no container
+/// has such a name.
+fn names(dir: &Dir) -> Result<Vec<String>> {
+    let names = child_dirs(dir.as_fd()).step("list cgroup", dir.path().display())?;
+    let mut names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The present state; None when the cgroup is gone.
+fn state(dir: &Dir) -> Result<Option<events::State>> {
+    match events::open(dir)? {
+        Some(file) => events::read(&file, dir),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,251 @@
+//! Making a container: all of it, or nothing and the first error.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+use nix::fcntl::FlockArg;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::plan::{self, Plan, PodContext};
+use super::source::Opener;
+use super::stdio;
+use super::{Container, ExitStatus, Inner, Started};
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::node;
+use crate::pod::state::{self, ContainerState, ProcessRef};
+use crate::pod::{Pod, wait_readable};
+use crate::spawn::{Child, Control, Launch, Message};
+use crate::spec::{ContainerSpec, PidMode, Stdio};
+use crate::sys::{self, pidfd, thread};
+
+/// Makes a container of a pod, up to the barrier before its program.
+pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
+    make(pod, spec, false)
+}
+
+/// Makes a container whose program runs as soon as it can, waits until it has ended, and removes it.
+///
+/// Init finds the message to start when it comes to the barrier: nobody has to be woken up on the way, and what the
+/// library writes down is written while init works.
+pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
+    let container = make(pod, spec, true)?;
+    let status = container.finish();
+    let removed = container.remove();
+    let status = status?;
+    removed.map(|()| status)
+}
+
+fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
+    spec.validate()?;
+    let context = PodContext { spec: pod.spec() };
+    let plan = plan::compile(&context, spec)?;
+    // Shared with other containers being made, but not with a removal of the pod.
+    let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
+    // It may have been removed while this waited.
+    let links = nix::sys::stat::fstat(&*dir).step("stat", "the pod's directory")?.st_nlink;
+    if links == 0 {
+        return Err(Error::new(ErrorKind::NotFound, "open")
+            .on(format!("pod {}", pod.id()))
+            .because("it is gone"));
+    }
+    let path = format!("{}/{}", state::CONTAINERS, spec.name);
+    match mkdirat(&*dir, path.as_str(), Mode::S_IRWXU) {
+        Err(Errno::EEXIST) => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "take")
+                .on(format!("the name {:?}", spec.name))
+                .because("a container of this pod has it; remove that container first"));
+        }
+        result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
+    }
+    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None };
+    let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
+    match own.and_then(|own| attempt.run(own, at_once)) {
+        Ok(container) => Ok(container),
+        Err(error) => {
+            attempt.undo();
+            let _ = node::remove_tree(&dir, &path);
+            Err(error)
+        }
+    }
+}
+
+/// What has been made so far.
+struct Attempt<'a> {
+    pod: &'a Pod,
+    spec: &'a ContainerSpec,
+    plan: Plan,
+    cgroup: Option<Cgroup>,
+    process: Option<Child>,
+}
+
+impl Attempt<'_> {
+    fn run(&mut self, dir: OwnedFd, at_once: bool) -> Result<Container> {
+        let node = &self.pod.0.node;
+        // Kept at once: whatever fails from here on, it is removed.
+        let cgroup = self.pod.cgroup()?.create_child(&self.spec.name, &self.spec.resources)?;
+        let cgroup = self.cgroup.insert(cgroup);
+        let cgroup_id = cgroup.id()?;
+        // Init would stand still from birth, and this call, with the pod's lock, until somebody thaws the pod.
+        if cgroup.is_frozen()? {
+            return Err(frozen("make a container in the frozen pod", self.pod.name()));
+        }
+        let (stdio, pipes) = stdio::open(self.spec)?;
+        let (control, inits) = Control::pair()?;
+        if at_once {
+            control.start()?;
+        }
+        let pid_mode = PodContext { spec: self.pod.spec() }.pid_mode(self.spec).clone();
+        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio)?;
+        self.process = Some(child);
+        // Which process stays is known only when it has entered its PID namespace.
+        if self.plan.enters_pid() {
+            self.settle(&control)?;
+        }
+        let child = self.process.as_ref().ok_or_else(lost)?;
+        let process =
+            ProcessRef { pid: child.pid, identity: node.0.proc.identity(child.pid, child.pidfd.as_fd())? };
+        let state = ContainerState {
+            version: state::PodState::version(),
+            created_at: state::now(),
+            process,
+            cgroup_id,
+            at_once,
+            spec: remembered(self.spec),
+        };
+        state::write(&dir, state::STATE, &state)?;
+        if !at_once && !self.plan.enters_pid() {
+            self.settle(&control)?;
+        }
+        if let PidMode::Target(host) = &pid_mode {
+            self.join_guests(host, &dir, process)?;
+        }
+        let child = self.process.take().ok_or_else(lost)?;
+        let exit = super::exit::slot(&state.process);
+        Ok(Container(Arc::new(Inner {
+            pod: self.pod.clone(),
+            dir,
+            state,
+            pidfd: Some(child.pidfd),
+            cgroup: self.cgroup.take(),
+            plan: Some(std::mem::take(&mut self.plan)),
+            barrier: Mutex::new(Started::NotYet(control)),
+            pipes: Mutex::new(pipes),
+            exit,
+        })))
+    }
+
+    /// Notes that the container lives in the PID namespace of another one.
+    fn join_guests(&self, host: &str, dir: &OwnedFd, process: ProcessRef) -> Result<()> {
+        let child = self.process.as_ref().ok_or_else(lost)?;
+        let pidfd = sys::fd::duplicate(&child.pidfd).step("duplicate", "a pidfd")?;
+        let dir = sys::fd::duplicate(dir).step("duplicate", "the state directory of the container")?;
+        let host = self.pod.container(host)?.process();
+        self.pod.0.node.0.guests.add(host, process, pidfd, dir)
+    }
+
+    /// Waits until init is at the barrier. A container that enters a PID namespace forks once more on the way: init
+    /// then sends the process that is to stay.
+    fn settle(&mut self, control: &Control) -> Result<()> {
+        let proc = &self.pod.0.node.0.proc;
+        let (mut ready, mut entered) = (false, true);
+        if self.plan.enters_pid() {
+            entered = false;
+        }
+        while !(ready && entered) {
+            match control.receive()? {
+                Message::Ready => ready = true,
+                Message::Fd(last) => {
+                    let pid = proc.pid_of(last.as_fd())?;
+                    if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {
+                        wait_readable(&first.pidfd, None);
+                        let _ = pidfd::reap(&first.pidfd);
+                    }
+                    entered = true;
+                }
+                Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
+                Message::Closed => {
+                    return Err(Error::new(ErrorKind::System, "prepare")
+                        .on(format!("container {:?}", self.spec.name))
+                        .because(
+                            "init ended early; was it killed, by the OOM killer or a memory limit too small?",
+                        ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
+    /// `Node::recover` finds what is left.
+    fn undo(&mut self) {
+        if let Some(child) = self.process.take() {
+            let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
+            wait_readable(&child.pidfd, None);
+            let _ = pidfd::reap(&child.pidfd);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.remove_tree();
+        }
+    }
+}
+
+/// What would wait for a thaw that may never come is an error instead.
+pub(super) fn frozen(step: &'static str, subject: &str) -> Error {
+    Error::new(ErrorKind::WrongState, step).on(subject).because("thaw it first")
+}
+
+/// The specification as it is written down. A descriptor means nothing to other programs, nor to this one later.
+fn remembered(spec: &ContainerSpec) -> ContainerSpec {
+    let mut spec = spec.clone();
+    for stream in [&mut spec.stdio.stdin, &mut spec.stdio.stdout, &mut spec.stdio.stderr] {
+        if let Stdio::Fd(_) = stream {
+            *stream = Stdio::Null;
+        }
+    }
+    spec
+}
+
+fn lost() -> Error {
+    Error::new(ErrorKind::System, "keep").on("the process of the container")
+}
+
+/// On a thread of its own: opens what the plan names, in the host's mount namespace and in pins, and starts init from
+/// the template.
+fn launch(
+    pod: &Pod,
+    plan: &mut Plan,
+    pid_mode: &PidMode,
+    cgroup: &Cgroup,
+    inits: OwnedFd,
+    stdio: [Option<OwnedFd>; 3],
+) -> Result<Child> {
+    let (node, home) = (&pod.0.node, &pod.0.home);
+    thread::run(|| {
+        let mut opener = Opener::new(node, Some(pod));
+        opener.control(inits);
+        opener.open_on_host(plan, stdio)?;
+        opener.open_in_pins(plan, home, pod.id())?;
+        plan.resolve_targets(|slot| opener.is_directory(slot.0));
+        let descriptors = opener.descriptors();
+        let bytes = plan.encode(&descriptors)?;
+        let memory = sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false)
+            .and_then(sys::fd::clear_of_stdio)
+            .step("make", "the plan of init")?;
+        setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
+        let mut namespaces = CloneFlags::CLONE_NEWNS;
+        if *pid_mode == PidMode::Container {
+            namespaces |= CloneFlags::CLONE_NEWPID;
+        }
+        let launch = Launch {
+            init: node.0.init.as_fd(),
+            plan: memory.as_fd(),
+            inherited: &descriptors,
+            namespaces,
+            cgroup: Some(cgroup.as_fd()),
+        };
+        launch.spawn()
+    })
+}

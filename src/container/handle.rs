@@ -1,0 +1,437 @@
+//! The handle of a container.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::plan::Plan;
+use super::status::{ContainerStatus, ExitStatus};
+use super::stdio::Pipes;
+use crate::cgroup::Cgroup;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::node;
+use crate::pod::Pod;
+use crate::pod::state::{self, ContainerState, ExitState, ProcessRef};
+use crate::spawn::{Control, Message};
+use crate::spec::{ContainerSpec, PidMode};
+use crate::sys::pidfd;
+
+/// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
+const KILLED: Duration = Duration::from_secs(10);
+
+/// A container of a [`Pod`].
+///
+/// A handle: cloning it is cheap, dropping it neither blocks nor ends anything. Any thread may use it. Only a
+/// container that was made and never started ends with the last handle of the program that made it, since nobody
+/// could start it any more.
+#[derive(Clone)]
+pub struct Container(pub(crate) Arc<Inner>);
+
+/// What handles of a container share.
+pub(crate) struct Inner {
+    pub(crate) pod: Pod,
+    pub(crate) dir: OwnedFd,
+    pub(crate) state: ContainerState,
+    /// `None` when the process had ended before this program opened the container.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// The container's own, which a later container of that name does not have; `None` when it was gone before this
+    /// program opened the container.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// For the words of errors; only where the container was made.
+    pub(crate) plan: Option<Plan>,
+    pub(crate) barrier: Mutex<Started>,
+    pub(crate) pipes: Mutex<Pipes>,
+    pub(crate) exit: super::exit::Slot,
+}
+
+/// Whether the program was started.
+pub(crate) enum Started {
+    /// Init waits at the barrier, at the other end of this socket.
+    NotYet(Control),
+    /// Yes, or it is up to the program that made the container.
+    Done,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing here is left half changed by a panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens a container that some program has made.
+pub(crate) fn open(pod: &Pod, name: &str) -> Result<Container> {
+    let gone =
+        || Error::new(ErrorKind::NotFound, "find").on(format!("container {name:?} of pod {}", pod.name()));
+    if !crate::spec::is_dns_label(name) {
+        return Err(gone());
+    }
+    let dir = pod.container_dir(name)?;
+    // A directory without a state is a container that is being made, or was when its program died.
+    let state: ContainerState = state::read(&dir, state::STATE)?.ok_or_else(gone)?;
+    let pidfd = pod.0.node.0.proc.open_process(&state.process)?;
+    let cgroup = match pod.cgroup()?.open_child(name)? {
+        Some(cgroup) if cgroup.id()? == state.cgroup_id => Some(cgroup),
+        _ => None,
+    };
+    let exit = super::exit::slot(&state.process);
+    Ok(Container(Arc::new(Inner {
+        pod: pod.clone(),
+        dir,
+        state,
+        pidfd,
+        cgroup,
+        plan: None,
+        barrier: Mutex::new(Started::Done),
+        pipes: Mutex::new(Pipes::default()),
+        exit,
+    })))
+}
+
+impl Container {
+    /// The name, unique in the pod.
+    pub fn name(&self) -> &str {
+        &self.0.state.spec.name
+    }
+
+    /// The pod.
+    pub fn pod(&self) -> &Pod {
+        &self.0.pod
+    }
+
+    /// The specification that it was made of. Streams given as descriptors are not remembered.
+    pub fn spec(&self) -> &ContainerSpec {
+        &self.0.state.spec
+    }
+
+    /// The process id of the container's first process, as the host sees it. It may have ended.
+    pub fn pid(&self) -> i32 {
+        self.0.state.process.pid
+    }
+
+    /// The first process, whatever has its pid later.
+    pub(crate) fn process(&self) -> ProcessRef {
+        self.0.state.process
+    }
+
+    /// A descriptor of the container's first process, which becomes readable when that ends (pidfd_open(2)). It stays
+    /// the handle's; `None` when the process had ended before the container was opened.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes the other end of a standard input that was asked for as a pipe. Dropping it is the end of file.
+    pub fn take_stdin(&self) -> Option<File> {
+        lock(&self.0.pipes).stdin.take()
+    }
+
+    /// Takes the other end of a standard output that was asked for as a pipe.
+    pub fn take_stdout(&self) -> Option<File> {
+        lock(&self.0.pipes).stdout.take()
+    }
+
+    /// Takes the other end of a standard error that was asked for as a pipe.
+    pub fn take_stderr(&self) -> Option<File> {
+        lock(&self.0.pipes).stderr.take()
+    }
+
+    fn error(&self, verb: &str, error: Error) -> Error {
+        error.within(format!("{verb} container {:?} of pod {}", self.name(), self.0.pod.name()))
+    }
+
+    /// Executes the program, and returns when it runs.
+    ///
+    /// # Errors
+    /// `Exec` when it cannot be executed, with the reason; `WrongState` when it was started before, or by a program
+    /// that did not make the container, or while it is frozen.
+    pub fn start(&self) -> Result<()> {
+        self.try_start().map_err(|error| self.error("start", error))
+    }
+
+    fn try_start(&self) -> Result<()> {
+        let mut barrier = lock(&self.0.barrier);
+        let Started::NotYet(control) = &*barrier else {
+            return Err(Error::new(ErrorKind::WrongState, "start").on(format!("{:?}", self.name())).because(
+                "it was started before, or is another program's: only who made a container can start it",
+            ));
+        };
+        // Init would not hear, and this call would wait for a thaw, with a lock that `stop` needs.
+        if let Some(cgroup) = &self.0.cgroup
+            && cgroup.is_frozen()?
+        {
+            return Err(super::create::frozen("start the frozen container", self.name()));
+        }
+        if let Err(error) = control.start() {
+            // Init is gone: killed, or its program let go of it.
+            return Err(error
+                .of_kind(ErrorKind::WrongState)
+                .because("the container has ended before its start"));
+        }
+        let message = control.receive()?;
+        *barrier = Started::Done;
+        match message {
+            Message::Closed => state::touch(&self.0.dir, state::STARTED),
+            Message::Failed { step, call, errno } => Err(self.failure(step, call, errno)),
+            other => Err(Error::new(ErrorKind::System, "understand").on(format!("init's message {other:?}"))),
+        }
+    }
+
+    /// Sends a signal (signal(7)) to the container's first process.
+    ///
+    /// The kernel drops signals that process 1 of a PID namespace has no handler for, except `SIGKILL` and `SIGSTOP`.
+    ///
+    /// # Errors
+    /// `WrongState` when the process has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let ended = || {
+            let error = Error::new(ErrorKind::WrongState, "send").on(format!("signal {signal}"));
+            self.error("signal", error.because("it has ended"))
+        };
+        match pidfd::send_signal(self.0.pidfd.as_ref().ok_or_else(ended)?, signal) {
+            Ok(()) => Ok(()),
+            Err(Errno::ESRCH) => Err(ended()),
+            Err(errno) => {
+                Err(self.error("signal", Error::system(errno, "send").on(format!("signal {signal}"))))
+            }
+        }
+    }
+
+    /// Kills every process of the container's cgroup at once (`cgroup.kill`). Nothing to kill is no error.
+    pub fn kill(&self) -> Result<()> {
+        self.0.cgroup.as_ref().map_or(Ok(()), Cgroup::kill).map_err(|error| self.error("kill", error))
+    }
+
+    /// Waits until the container's first process has ended.
+    ///
+    /// Any number of threads and programs may wait; all get the same status.
+    ///
+    /// # Errors
+    /// `StatusLost` when somebody else took the status from the kernel, and the kernel does not keep it.
+    pub fn wait(&self) -> Result<ExitStatus> {
+        self.wait_timeout(None)?.ok_or_else(|| Error::new(ErrorKind::System, "wait"))
+    }
+
+    /// Waits at most so long; `None` as the result means that the container still runs, `None` as the time that there
+    /// is no limit.
+    pub fn wait_timeout(&self, timeout: Option<Duration>) -> Result<Option<ExitStatus>> {
+        if let Some(status) = *lock(&self.0.exit) {
+            return Ok(Some(status));
+        }
+        if !self.wait_end(timeout) {
+            return Ok(None);
+        }
+        self.collect().map(Some).map_err(|error| self.error("wait for", error))
+    }
+
+    /// Waits until the first process has ended, and its guests with it.
+    pub(crate) fn wait_end(&self, timeout: Option<Duration>) -> bool {
+        let node = &self.0.pod.0.node.0;
+        match &self.0.pidfd {
+            Some(pidfd) => node.guests.wait_for_host(&self.0.state.process, pidfd, timeout),
+            None => true,
+        }
+    }
+
+    /// Waits for a container that was made to start at once. Errors of its start are told like those of `start`.
+    pub(super) fn finish(&self) -> Result<ExitStatus> {
+        self.wait_end(None);
+        let barrier = lock(&self.0.barrier);
+        let Started::NotYet(control) = &*barrier else {
+            return Err(Error::new(ErrorKind::WrongState, "finish").on(format!("{:?}", self.name())));
+        };
+        // The process has ended, and with it its end of the socket: all that it said is here.
+        let mut ready = self.0.plan.as_ref().is_some_and(Plan::enters_pid);
+        loop {
+            match control.receive()? {
+                Message::Ready => ready = true,
+                Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
+                Message::Fd(_) => {}
+                Message::Closed if ready => break,
+                Message::Closed => {
+                    return Err(Error::new(ErrorKind::System, "prepare")
+                        .on(format!("{:?}", self.name()))
+                        .because(
+                            "init ended early; was it killed, by the OOM killer or a memory limit too small?",
+                        ));
+                }
+            }
+        }
+        drop(barrier);
+        self.collect()
+    }
+
+    fn failure(&self, step: usize, call: u16, errno: Errno) -> Error {
+        match &self.0.plan {
+            Some(plan) => plan.failure(step, call, errno),
+            None => Error::system(errno, "start"),
+        }
+    }
+
+    /// The status, if the container's first process has ended.
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        self.wait_timeout(Some(Duration::ZERO))
+    }
+
+    /// Takes the status of the process, which has ended, from wherever it is: the kernel, if the process was our
+    /// child; the file of a program that was there first; the kernel's memory of it.
+    fn collect(&self) -> Result<ExitStatus> {
+        let mut exit = lock(&self.0.exit);
+        if let Some(status) = *exit {
+            return Ok(status);
+        }
+        let status = match self.0.pidfd.as_ref().map(pidfd::reap) {
+            Some(Ok(Some(status))) => {
+                // A container that runs at once is removed at once: nobody can open it any more, and who has it open
+                // hears from the kernel where that keeps the status.
+                let kept = || self.0.pidfd.as_ref().is_some_and(|pidfd| pidfd::kept_status(pidfd).is_some());
+                if !(self.0.state.at_once && kept()) {
+                    let record = ExitState { status, at: state::now() };
+                    // When the container was removed meanwhile, nobody will ask.
+                    let _ = state::write(&self.0.dir, state::EXIT, &record);
+                }
+                self.sweep();
+                status
+            }
+            _ => self.recorded_status()?,
+        };
+        Ok(*exit.insert(ExitStatus::from_wait(status)))
+    }
+
+    /// The status of a process that is not this program's child, or that somebody else has waited for: from the file
+    /// that the program writes whose child it is, or from the kernel's memory.
+    fn recorded_status(&self) -> Result<i32> {
+        const TRIES: u32 = 50;
+        for _ in 0..TRIES {
+            if let Some(record) = state::read::<ExitState>(&self.0.dir, state::EXIT)? {
+                return Ok(record.status);
+            }
+            // Whose child it is may not ask for long, and then there is no file.
+            let zombie = |pidfd: &OwnedFd| self.0.pod.0.node.0.proc.zombie_status(self.pid(), pidfd.as_fd());
+            match self.0.pidfd.as_ref().map(|pidfd| zombie(pidfd).or_else(|| pidfd::kept_status(pidfd))) {
+                Some(Some(status)) => return Ok(status),
+                // The process has ended this moment: whose child it is may be about to write it down.
+                Some(None) => std::thread::sleep(Duration::from_millis(2)),
+                None => break,
+            }
+        }
+        Err(Error::new(ErrorKind::StatusLost, "read").on("the exit status").because(
+            "another part of the program, or another program, took it first; Linux 6.15 and later keep it",
+        ))
+    }
+
+    /// Ends what the first process left behind, where its PID namespace does not end with it.
+    fn sweep(&self) {
+        let context = super::plan::PodContext { spec: self.0.pod.spec() };
+        if *context.pid_mode(&self.0.state.spec) != PidMode::Container {
+            let _ = self.kill();
+        }
+    }
+
+    /// The processes of the container, in ascending order of their ids as the host sees them. Zombies count, processes
+    /// of a PID namespace that this program cannot see into are 0.
+    pub fn processes(&self) -> Result<Vec<i32>> {
+        let processes = self.0.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::processes);
+        processes.map_err(|error| self.error("list the processes of", error))
+    }
+
+    /// Stops every process of the container where it is (`cgroup.freeze`), and returns when all have stopped. Frozen
+    /// processes can be killed.
+    ///
+    /// # Errors
+    /// When some have not stopped after 10 seconds; then all run on.
+    pub fn freeze(&self) -> Result<()> {
+        self.live_cgroup().and_then(|cgroup| cgroup.freeze()).map_err(|error| self.error("freeze", error))
+    }
+
+    /// Lets every process of the container run again.
+    pub fn thaw(&self) -> Result<()> {
+        self.live_cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
+    }
+
+    fn live_cgroup(&self) -> Result<&Cgroup> {
+        let gone = || Error::new(ErrorKind::NotFound, "open").on("the cgroup").because("it is gone");
+        self.0.cgroup.as_ref().ok_or_else(gone)
+    }
+
+    fn was_started(&self) -> bool {
+        self.0.state.at_once || state::exists(&self.0.dir, state::STARTED)
+    }
+
+    /// Where the container is in its life.
+    pub fn status(&self) -> Result<ContainerStatus> {
+        match self.try_wait() {
+            Ok(Some(status)) => Ok(ContainerStatus::Exited(Some(status))),
+            Ok(None) if self.was_started() => Ok(ContainerStatus::Running),
+            Ok(None) => Ok(ContainerStatus::Created),
+            Err(error) if error.kind() == ErrorKind::StatusLost => Ok(ContainerStatus::Exited(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks the container to end by its stop signal, waits at most `grace`, and then kills all that is left of it.
+    /// Returns how it ended. A container that was never started is killed at once.
+    pub fn stop(&self, grace: Duration) -> Result<ExitStatus> {
+        self.ask_to_stop()?;
+        if self.wait_timeout(Some(grace))?.is_none() {
+            self.kill()?;
+        }
+        let status = self.wait();
+        if let Some(cgroup) = &self.0.cgroup {
+            cgroup.kill()?;
+            cgroup.wait_empty(Some(KILLED))?;
+        }
+        status
+    }
+
+    /// Sends the stop signal; a container at the barrier, which cannot hear it, is killed.
+    pub(crate) fn ask_to_stop(&self) -> Result<()> {
+        // The file tells of containers that another handle, or another program, has made and not started.
+        if !self.was_started() {
+            return self.kill();
+        }
+        match self.signal(self.0.state.spec.stop_signal) {
+            Err(error) if error.kind() == ErrorKind::WrongState => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Ends the container if it has not ended, and removes all that there is of it. Its name is free again.
+    ///
+    /// # Errors
+    /// `NotFound` when it is gone already.
+    pub fn remove(&self) -> Result<()> {
+        self.try_remove().map_err(|error| self.error("remove", error))
+    }
+
+    fn try_remove(&self) -> Result<()> {
+        let pod = self.0.pod.dir()?;
+        // The name may be a later container's.
+        if nix::sys::stat::fstat(&self.0.dir).step("stat", "the state directory")?.st_nlink == 0 {
+            return Err(Error::new(ErrorKind::NotFound, "find")
+                .on(format!("{:?}", self.name()))
+                .because("it is gone"));
+        }
+        if let Some(cgroup) = &self.0.cgroup {
+            cgroup.kill()?;
+            // A child of this program is not left as a zombie, and a cgroup is not empty before process 1 of a PID
+            // namespace has been waited for (Linux 6.19 and later). Who waits later gets its status.
+            if self.wait_end(Some(KILLED)) {
+                let _ = self.collect();
+            }
+            cgroup.remove_tree()?;
+        }
+        let path = format!("{}/{}", state::CONTAINERS, self.name());
+        node::remove_known(&pod, &path, &[state::STATE, state::STARTED, state::EXIT])
+            .step("remove", format!("the state of container {:?}", self.name()))
+    }
+}
+
+impl std::fmt::Debug for Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Container")
+            .field("name", &self.name())
+            .field("pid", &self.pid())
+            .finish_non_exhaustive()
+    }
+}

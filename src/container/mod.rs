@@ -1,0 +1,19 @@
+//! One isolated process tree in a pod.
+
+mod create;
+pub(crate) mod exit;
+pub(crate) mod guests;
+mod handle;
+pub(crate) mod plan;
+pub(crate) mod seccomp;
+pub(crate) mod source;
+mod status;
+mod stdio;
+
+pub use handle::Container;
+pub use plan::Plan;
+pub use status::{ContainerStatus, ExitStatus};
+
+pub(crate) use create::{create, run};
+pub(crate) use handle::{Inner, Started, open};
+pub(crate) use source::set_propagation;

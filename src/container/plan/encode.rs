@@ -1,0 +1,208 @@
+//! Plans as bytes, see `init/wire.rs`.
+
+use std::os::fd::RawFd;
+
+use super::step::{Create, Step, Target};
+use super::{Plan, Slot};
+use crate::error::{Error, Result};
+use crate::init::wire;
+
+/// Fields, one after the other.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u32(&mut self, value: u32) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    fn u64(&mut self, value: u64) -> &mut Self {
+        self.0.extend_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    fn slot(&mut self, slot: Slot) -> &mut Self {
+        self.u32(slot.0)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        self.u32(bytes.len() as u32);
+        self.0.extend_from_slice(bytes);
+        self.0.push(0);
+        self
+    }
+
+    fn string(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+}
+
+impl Plan {
+    /// The bytes for init, with the descriptors of the first slots: those that the library opened.
+    ///
+    /// # Errors
+    /// `InvalidSpec` when the plan is larger than init takes.
+    pub(crate) fn encode(&self, descriptors: &[RawFd]) -> Result<Vec<u8>> {
+        debug_assert_eq!(descriptors.len(), self.sources.len());
+        let too_large =
+            || Error::invalid("container", "has more mounts or strings than a plan can hold (1 MiB)");
+        if self.sources.len() + self.made as usize > wire::MAX_SLOTS {
+            return Err(too_large());
+        }
+        let mut plan = Writer::default();
+        plan.u32(wire::MAGIC).u32(0).u32(descriptors.len() as u32).u32(self.steps.len() as u32);
+        for fd in descriptors {
+            plan.u32(*fd as u32);
+        }
+        for step in &self.steps {
+            let mut fields = Writer::default();
+            let operation = fields_of(step, &mut fields);
+            plan.u32(operation).u32(fields.0.len() as u32);
+            plan.0.extend_from_slice(&fields.0);
+        }
+        if plan.0.len() > wire::MAX_PLAN {
+            return Err(too_large());
+        }
+        let length = plan.0.len() as u32;
+        plan.0[4..8].copy_from_slice(&length.to_le_bytes());
+        Ok(plan.0)
+    }
+}
+
+/// Writes the fields of a step and returns its operation.
+fn fields_of(step: &Step, w: &mut Writer) -> u32 {
+    match step {
+        Step::Join { slot, kind } => {
+            w.slot(*slot).u32(kind.flag().bits() as u32);
+            wire::JOIN
+        }
+        Step::UnshareCgroup => {
+            w.u32(libc::CLONE_NEWCGROUP as u32);
+            wire::UNSHARE
+        }
+        Step::Setsid => wire::SETSID,
+        Step::Umask(mask) => {
+            w.u32(*mask);
+            wire::UMASK
+        }
+        Step::NewFilesystem { slot, fstype, options, attributes } => {
+            w.slot(*slot).u32(*attributes as u32).string(fstype).u32(options.len() as u32 + 1);
+            // What mount(8) and df(1) show as the device.
+            w.string("source").string(fstype);
+            for (key, value) in options {
+                w.string(key).string(value);
+            }
+            wire::NEW_FILESYSTEM
+        }
+        Step::Attach { slot, path } => {
+            w.slot(*slot).string(path);
+            wire::ATTACH
+        }
+        Step::MountOverlay { options } => {
+            w.string("overlay").string(super::build::ROOT).string("overlay").string(options);
+            wire::MOUNT
+        }
+        Step::Mkdir { path, mode } => {
+            w.string(path).u32(*mode);
+            wire::MKDIR
+        }
+        Step::SetRoot => {
+            w.string(super::build::ROOT);
+            wire::SET_ROOT
+        }
+        Step::MountAt { slot, path, create, target, .. } => {
+            let create = match create {
+                Create::Directory => wire::CREATE_DIRECTORY,
+                Create::File => wire::CREATE_FILE,
+                Create::LikeSource => wire::CREATE_NOTHING,
+            };
+            let flags = match target {
+                Target::Anywhere => 0,
+                Target::NoSymlinks => wire::MOUNT_NO_SYMLINKS,
+            };
+            w.slot(*slot).string(path).u32(create).u32(flags);
+            wire::MOUNT_AT
+        }
+        Step::MountBelow { slot, base, path, .. } => {
+            w.slot(*slot).slot(*base).string(path);
+            wire::MOUNT_BELOW
+        }
+        Step::MkdirAt { slot, name, mode } => {
+            w.slot(*slot).string(name).u32(*mode);
+            wire::MKDIR_AT
+        }
+        Step::MknodAt { slot, name, major, minor } => {
+            w.slot(*slot).string(name).u32(0o666).u32(*major).u32(*minor);
+            wire::MKNOD_AT
+        }
+        Step::SymlinkAt { slot, name, target } => {
+            w.slot(*slot).string(name).string(target);
+            wire::SYMLINK_AT
+        }
+        Step::OpenNull { slot } => {
+            w.bytes(wire::TEMPLATE_NULL.to_bytes()).u32(libc::O_RDWR as u32).slot(*slot);
+            wire::OPEN
+        }
+        Step::Mask { path } => {
+            w.string(path);
+            wire::MASK
+        }
+        Step::Readonly { path } => {
+            w.string(path);
+            wire::READONLY
+        }
+        Step::SetAttributes { slot, recursive, set, clear } => {
+            w.slot(*slot).u32((*recursive).into()).u64(*set).u64(*clear).u64(0);
+            wire::SET_ATTRIBUTES
+        }
+        Step::RootReadonly => wire::ROOT_READONLY,
+        Step::MkdirInRoot { path } => {
+            w.string(path);
+            wire::MKDIR_IN_ROOT
+        }
+        Step::Pivot => wire::PIVOT,
+        Step::Stdio(slots) => {
+            slots.iter().for_each(|slot| {
+                w.slot(*slot);
+            });
+            wire::STDIO
+        }
+        Step::Rlimit { resource, soft, hard } => {
+            w.u32(*resource as u32).u64(*soft).u64(*hard);
+            wire::RLIMIT
+        }
+        Step::Identity { uid, gid, groups, bounding, ambient } => {
+            let bytes: Vec<u8> = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
+            w.u32(*uid).u32(*gid).u64(*bounding).u64(*ambient).u32(groups.len() as u32).bytes(&bytes);
+            wire::IDENTITY
+        }
+        Step::NoNewPrivileges => wire::NO_NEW_PRIVILEGES,
+        Step::Seccomp(program) => {
+            w.u32(program.flags).bytes(&program.to_bytes());
+            wire::SECCOMP
+        }
+        Step::Chdir { path } => {
+            w.string(path);
+            wire::CHDIR
+        }
+        Step::EnterPid => wire::ENTER_PID,
+        Step::SetName(name) => {
+            w.string(name);
+            wire::SET_NAME
+        }
+        Step::SendFd { slot } => {
+            w.slot(*slot);
+            wire::SEND_FD
+        }
+        Step::Barrier => wire::BARRIER,
+        Step::Exec { candidates, args, env } => {
+            w.u32(candidates.len() as u32).u32(args.len() as u32).u32(env.len() as u32);
+            for text in candidates.iter().chain(args).chain(env) {
+                w.string(text);
+            }
+            wire::EXEC
+        }
+        Step::Reap => wire::REAP,
+    }
+}

@@ -1,0 +1,218 @@
+//! One step of init, as data and in words. The words are what an error says when the step fails.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Slot;
+use crate::container::seccomp::Program;
+use crate::spec::RlimitResource;
+use crate::sys::mount::attr;
+use crate::sys::namespace::Kind;
+
+/// See `init/wire.rs` for each operation.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    Join {
+        slot: Slot,
+        kind: Kind,
+    },
+    UnshareCgroup,
+    Setsid,
+    Umask(u32),
+    NewFilesystem {
+        slot: Slot,
+        fstype: &'static str,
+        options: Vec<(&'static str, String)>,
+        attributes: u64,
+    },
+    Attach {
+        slot: Slot,
+        path: String,
+    },
+    MountOverlay {
+        options: String,
+    },
+    Mkdir {
+        path: String,
+        mode: u32,
+    },
+    SetRoot,
+    MountAt {
+        slot: Slot,
+        what: String,
+        path: String,
+        create: Create,
+        target: Target,
+    },
+    MountBelow {
+        slot: Slot,
+        what: String,
+        base: Slot,
+        path: String,
+        /// For people.
+        destination: String,
+    },
+    MkdirAt {
+        slot: Slot,
+        name: &'static str,
+        mode: u32,
+    },
+    MknodAt {
+        slot: Slot,
+        name: &'static str,
+        major: u32,
+        minor: u32,
+    },
+    SymlinkAt {
+        slot: Slot,
+        name: &'static str,
+        target: &'static str,
+    },
+    OpenNull {
+        slot: Slot,
+    },
+    Mask {
+        path: String,
+    },
+    Readonly {
+        path: String,
+    },
+    SetAttributes {
+        slot: Slot,
+        recursive: bool,
+        set: u64,
+        clear: u64,
+    },
+    RootReadonly,
+    MkdirInRoot {
+        path: String,
+    },
+    Pivot,
+    Stdio([Slot; 3]),
+    Rlimit {
+        resource: RlimitResource,
+        soft: u64,
+        hard: u64,
+    },
+    Identity {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
+        bounding: u64,
+        ambient: u64,
+    },
+    NoNewPrivileges,
+    Seccomp(Arc<Program>),
+    Chdir {
+        path: String,
+    },
+    EnterPid,
+    SetName(&'static str),
+    SendFd {
+        slot: Slot,
+    },
+    Barrier,
+    Exec {
+        candidates: Vec<String>,
+        args: Vec<String>,
+        env: Vec<String>,
+    },
+    Reap,
+}
+
+/// What to make where a mount goes, when nothing is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Create {
+    Directory,
+    File,
+    /// A directory or a file, as the source in that slot is. The library resolves it before the plan is encoded.
+    LikeSource,
+}
+
+/// Where a mount may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Wherever the path leads within the root, but not into a proc.
+    Anywhere,
+    /// The very path: what looks like the kernel's own files must be where it seems to be.
+    NoSymlinks,
+}
+
+/// Mount attributes in the words of mount(8).
+pub(super) struct Attributes(pub(super) u64);
+
+impl fmt::Display for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (bit, word) in
+            [(attr::RDONLY, "ro"), (attr::NOSUID, "nosuid"), (attr::NODEV, "nodev"), (attr::NOEXEC, "noexec")]
+        {
+            if self.0 & bit != 0 {
+                write!(f, ", {word}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Join { kind, .. } => write!(f, "join the {} namespace", kind.word()),
+            Step::UnshareCgroup => write!(f, "make a cgroup namespace"),
+            Step::Setsid => write!(f, "make a session"),
+            Step::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
+            Step::NewFilesystem { fstype, options, attributes, .. } => {
+                write!(f, "make a {fstype}")?;
+                for (key, value) in options {
+                    write!(f, ", {key}={value}")?;
+                }
+                write!(f, "{}", Attributes(*attributes))
+            }
+            Step::Attach { path, .. } => write!(f, "put a layer at {path}"),
+            Step::MountOverlay { options } => write!(f, "mount the overlay ({options})"),
+            Step::Mkdir { path, .. } => write!(f, "make the directory {path} for the overlay"),
+            Step::SetRoot => write!(f, "open the root filesystem"),
+            Step::MountAt { what, path, .. } => write!(f, "mount {what} on {path}"),
+            Step::MountBelow { what, destination, .. } => write!(f, "mount {what} on {destination}"),
+            Step::MkdirAt { name, mode, .. } => write!(f, "make the directory /dev/{name}, mode {mode:03o}"),
+            Step::MknodAt { name, major, minor, .. } => {
+                write!(f, "make the device node /dev/{name}, {major}:{minor}")
+            }
+            Step::SymlinkAt { name, target, .. } => write!(f, "make the link /dev/{name} to {target}"),
+            Step::OpenNull { .. } => write!(f, "open the null device"),
+            Step::Mask { path } => write!(f, "mask {path}"),
+            Step::Readonly { path } => write!(f, "make {path} read-only"),
+            Step::SetAttributes { set, clear, recursive, .. } => {
+                write!(f, "change mount attributes of the root filesystem")?;
+                if *recursive {
+                    write!(f, " and of what is mounted below it")?;
+                }
+                write!(f, " (set{}; clear{})", Attributes(*set), Attributes(*clear))
+            }
+            Step::RootReadonly => write!(f, "make the root filesystem read-only"),
+            Step::MkdirInRoot { path } => write!(f, "make the working directory {path}"),
+            Step::Pivot => write!(f, "pivot into the root filesystem"),
+            Step::Stdio(_) => write!(f, "set standard input, output and error"),
+            Step::Rlimit { resource, soft, hard } => {
+                write!(f, "set {} to {soft}:{hard}", resource.name())
+            }
+            Step::Identity { uid, gid, groups, bounding, ambient } => {
+                write!(
+                    f,
+                    "become user {uid}, group {gid}, groups {groups:?}, capabilities {bounding:#x}, ambient {ambient:#x}"
+                )
+            }
+            Step::NoNewPrivileges => write!(f, "give up new privileges"),
+            Step::Seccomp(program) => {
+                write!(f, "load the system call filter ({} instructions)", program.instructions.len())
+            }
+            Step::Chdir { path } => write!(f, "change the working directory to {path}"),
+            Step::EnterPid => write!(f, "enter the PID namespace"),
+            Step::SetName(name) => write!(f, "take the name {name}"),
+            Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
+            Step::Barrier => write!(f, "wait for the start"),
+            Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
+            Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
+        }
+    }
+}

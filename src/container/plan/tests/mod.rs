@@ -1,0 +1,173 @@
+//! Plans: what is written is what is read, no bytes can harm the reader, sizes are bounded, and the plan of an ordinary
+//! container is the one that is meant.
+
+mod golden;
+mod mutated;
+mod roundtrip;
+mod sizes;
+mod steps;
+
+use crate::init::wire::{self, Malformed, Plan, Reader};
+
+/// A field of a step, as init reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Field {
+    U32(u32),
+    U64(u64),
+    Text(Vec<u8>),
+    Bytes(Vec<u8>),
+}
+
+/// Reads one field after the other and remembers them.
+struct Fields<'a> {
+    reader: Reader<'a>,
+    read: Vec<Field>,
+    /// The bytes of the plan, outside of which nothing may be read.
+    plan: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        let value = self.reader.u32()?;
+        self.read.push(Field::U32(value));
+        Ok(value)
+    }
+
+    fn u64(&mut self) -> Result<(), Malformed> {
+        self.read.push(Field::U64(self.reader.u64()?));
+        Ok(())
+    }
+
+    fn text(&mut self) -> Result<(), Malformed> {
+        let text = self.reader.string()?;
+        self.check_inside(text);
+        assert!(!text.contains(&0));
+        self.read.push(Field::Text(text.to_vec()));
+        Ok(())
+    }
+
+    fn bytes(&mut self) -> Result<(), Malformed> {
+        let bytes = self.reader.bytes()?;
+        self.check_inside(bytes);
+        self.read.push(Field::Bytes(bytes.to_vec()));
+        Ok(())
+    }
+
+    /// Init hands strings to the kernel where they are: each must lie in the plan, with its NUL.
+    fn check_inside(&self, part: &'a [u8]) {
+        let (plan, part) = (self.plan.as_ptr_range(), part.as_ptr_range());
+        assert!(plan.start <= part.start && part.end < plan.end);
+        let nul = part.end as usize - plan.start as usize;
+        assert_eq!(self.plan[nul], 0);
+    }
+}
+
+/// The fields of an operation in the order in which init reads them; see `init/`.
+fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
+    match operation {
+        wire::JOIN => f.u32().and(f.u32()).map(drop),
+        wire::UNSHARE | wire::UMASK | wire::SEND_FD => f.u32().map(drop),
+        wire::NEW_FILESYSTEM => {
+            f.u32()?;
+            f.u32()?;
+            f.text()?;
+            for _ in 0..f.u32()? {
+                f.text()?;
+                f.text()?;
+            }
+            Ok(())
+        }
+        wire::ATTACH => f.u32().and_then(|_| f.text()),
+        wire::MOUNT => (0..4).try_for_each(|_| f.text()),
+        wire::MKDIR => f.text().and_then(|()| f.u32().map(drop)),
+        wire::SET_ROOT | wire::MASK | wire::READONLY | wire::MKDIR_IN_ROOT | wire::CHDIR | wire::SET_NAME => {
+            f.text()
+        }
+        wire::MOUNT_AT => {
+            f.u32()?;
+            f.text()?;
+            f.u32()?;
+            f.u32().map(drop)
+        }
+        wire::MOUNT_BELOW => {
+            f.u32()?;
+            f.u32()?;
+            f.text()
+        }
+        wire::MKDIR_AT => {
+            f.u32()?;
+            f.text()?;
+            f.u32().map(drop)
+        }
+        wire::MKNOD_AT => {
+            f.u32()?;
+            f.text()?;
+            (0..3).try_for_each(|_| f.u32().map(drop))
+        }
+        wire::SYMLINK_AT => {
+            f.u32()?;
+            f.text()?;
+            f.text()
+        }
+        wire::OPEN => {
+            f.text()?;
+            f.u32()?;
+            f.u32().map(drop)
+        }
+        wire::SET_ATTRIBUTES => {
+            f.u32()?;
+            f.u32()?;
+            (0..3).try_for_each(|_| f.u64())
+        }
+        wire::STDIO => (0..3).try_for_each(|_| f.u32().map(drop)),
+        wire::RLIMIT => {
+            f.u32()?;
+            f.u64()?;
+            f.u64()
+        }
+        wire::IDENTITY => {
+            f.u32()?;
+            f.u32()?;
+            f.u64()?;
+            f.u64()?;
+            f.u32()?;
+            f.bytes()
+        }
+        wire::SECCOMP => f.u32().and_then(|_| f.bytes()),
+        wire::EXEC => {
+            let counts = [f.u32()?, f.u32()?, f.u32()?];
+            let total = counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count));
+            // As in init: more than its table holds are refused before any is read.
+            if total as usize + 2 > wire::MAX_POINTERS {
+                return Err(Malformed);
+            }
+            (0..total).try_for_each(|_| f.text())
+        }
+        wire::SETSID
+        | wire::ROOT_READONLY
+        | wire::PIVOT
+        | wire::NO_NEW_PRIVILEGES
+        | wire::ENTER_PID
+        | wire::BARRIER
+        | wire::REAP => Ok(()),
+        _ => Err(Malformed),
+    }
+}
+
+/// A step as it was read: its operation, its fields, and whether they were all that there was.
+type ReadStep = (u32, Vec<Field>, bool);
+
+/// Reads a whole plan as init does: the descriptors and the steps.
+fn read_plan(bytes: &[u8]) -> Result<(Vec<i32>, Vec<ReadStep>), Malformed> {
+    let mut plan = Plan::decode(bytes)?;
+    let number = |four: &[u8]| i32::from_le_bytes(four.try_into().expect("four bytes"));
+    let descriptors = plan.descriptors.chunks_exact(4).map(number).collect();
+    let mut steps = Vec::new();
+    while let Some(step) = plan.next_step()? {
+        let mut fields = Fields { reader: step.fields, read: Vec::new(), plan: bytes };
+        read_fields(step.operation, &mut fields)?;
+        let all = fields.reader.is_empty();
+        steps.push((step.operation, fields.read, all));
+    }
+    Ok((descriptors, steps))
+}

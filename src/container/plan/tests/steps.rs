@@ -1,0 +1,187 @@
+//! Any step, and what init is to read of it.
+
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::Field;
+use crate::container::plan::{Create, Slot, Step, step};
+use crate::container::seccomp::Program;
+use crate::init::wire;
+use crate::spec::RlimitResource;
+use crate::sys::namespace::Kind;
+
+fn slot() -> impl Strategy<Value = Slot> {
+    (0..wire::MAX_SLOTS as u32).prop_map(Slot)
+}
+
+/// Anything but NUL, which validation refuses in every string of a specification.
+fn text() -> impl Strategy<Value = String> {
+    "[^\0]{0,40}"
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    select(vec!["", "null", "pts", "a name", "tmpfs", "pts/ptmx", "\u{fc}"])
+}
+
+/// Filters of real programs: instructions cannot be made up outside of their module.
+fn program() -> impl Strategy<Value = Arc<Program>> {
+    any::<u64>().prop_map(|capabilities| {
+        crate::container::seccomp::default_program(capabilities).expect("the default profile compiles")
+    })
+}
+
+/// Any step that a plan can hold.
+pub(super) fn any_step() -> impl Strategy<Value = Step> {
+    let kinds = vec![Kind::Network, Kind::Ipc, Kind::Uts, Kind::Pid];
+    let options = vec((name(), text()), 0..5);
+    let create = select(vec![Create::Directory, Create::File, Create::LikeSource]);
+    let target = select(vec![step::Target::Anywhere, step::Target::NoSymlinks]);
+    let resources = vec![RlimitResource::Nofile, RlimitResource::As, RlimitResource::Stack];
+    let without_fields = vec![
+        Step::UnshareCgroup,
+        Step::Setsid,
+        Step::SetRoot,
+        Step::RootReadonly,
+        Step::Pivot,
+        Step::NoNewPrivileges,
+        Step::EnterPid,
+        Step::Barrier,
+        Step::Reap,
+    ];
+    let mounts =
+        prop_oneof![
+            (slot(), name(), options, any::<u32>()).prop_map(|(slot, fstype, options, attributes)| {
+                Step::NewFilesystem { slot, fstype, options, attributes: attributes.into() }
+            }),
+            (slot(), text()).prop_map(|(slot, path)| Step::Attach { slot, path }),
+            text().prop_map(|options| Step::MountOverlay { options }),
+            (text(), any::<u32>()).prop_map(|(path, mode)| Step::Mkdir { path, mode }),
+            (slot(), text(), text(), create, target).prop_map(|(slot, what, path, create, target)| {
+                Step::MountAt { slot, what, path, create, target }
+            }),
+            (slot(), slot(), text()).prop_map(|(slot, base, path)| Step::MountBelow {
+                slot,
+                what: String::new(),
+                base,
+                path,
+                destination: String::new()
+            }),
+            (slot(), name(), any::<u32>()).prop_map(|(slot, name, mode)| Step::MkdirAt { slot, name, mode }),
+            (slot(), name(), any::<u32>(), any::<u32>())
+                .prop_map(|(slot, name, major, minor)| Step::MknodAt { slot, name, major, minor }),
+            (slot(), name(), name()).prop_map(|(slot, name, target)| Step::SymlinkAt { slot, name, target }),
+            (slot(), any::<bool>(), any::<u64>(), any::<u64>()).prop_map(|(slot, recursive, set, clear)| {
+                Step::SetAttributes { slot, recursive, set, clear }
+            }),
+        ];
+    let process = prop_oneof![
+        (slot(), select(kinds)).prop_map(|(slot, kind)| Step::Join { slot, kind }),
+        any::<u32>().prop_map(Step::Umask),
+        slot().prop_map(|slot| Step::OpenNull { slot }),
+        text().prop_map(|path| Step::Mask { path }),
+        text().prop_map(|path| Step::Readonly { path }),
+        text().prop_map(|path| Step::MkdirInRoot { path }),
+        text().prop_map(|path| Step::Chdir { path }),
+        [slot(), slot(), slot()].prop_map(Step::Stdio),
+        (select(resources), any::<u64>(), any::<u64>()).prop_map(|(resource, soft, hard)| Step::Rlimit {
+            resource,
+            soft,
+            hard
+        }),
+        (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..20), any::<u64>(), any::<u64>()).prop_map(
+            |(uid, gid, groups, bounding, ambient)| Step::Identity { uid, gid, groups, bounding, ambient }
+        ),
+        program().prop_map(Step::Seccomp),
+        name().prop_map(Step::SetName),
+        slot().prop_map(|slot| Step::SendFd { slot }),
+        (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
+            .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
+    ];
+    prop_oneof![2 => mounts, 3 => process, 1 => select(without_fields)]
+}
+
+/// What init is to read of a step: written by hand from what the operation means.
+pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
+    let n = |value: u32| Field::U32(value);
+    let s = |slot: &Slot| Field::U32(slot.0);
+    let t = |text: &str| Field::Text(text.as_bytes().to_vec());
+    match step {
+        Step::Join { slot, kind } => (wire::JOIN, vec![s(slot), n(kind.flag().bits() as u32)]),
+        Step::UnshareCgroup => (wire::UNSHARE, vec![n(0x0200_0000)]),
+        Step::Setsid => (wire::SETSID, vec![]),
+        Step::Umask(mask) => (wire::UMASK, vec![n(*mask)]),
+        Step::NewFilesystem { slot, fstype, options, attributes } => {
+            let mut fields = vec![s(slot), n(*attributes as u32), t(fstype), n(options.len() as u32 + 1)];
+            fields.extend([t("source"), t(fstype)]);
+            fields.extend(options.iter().flat_map(|(key, value)| [t(key), t(value)]));
+            (wire::NEW_FILESYSTEM, fields)
+        }
+        Step::Attach { slot, path } => (wire::ATTACH, vec![s(slot), t(path)]),
+        Step::MountOverlay { options } => {
+            (wire::MOUNT, vec![t("overlay"), t("/root"), t("overlay"), t(options)])
+        }
+        Step::Mkdir { path, mode } => (wire::MKDIR, vec![t(path), n(*mode)]),
+        Step::SetRoot => (wire::SET_ROOT, vec![t("/root")]),
+        Step::MountAt { slot, path, create, target, .. } => {
+            let create = match create {
+                Create::LikeSource => 0,
+                Create::Directory => 1,
+                Create::File => 2,
+            };
+            let flags = u32::from(*target != step::Target::Anywhere);
+            (wire::MOUNT_AT, vec![s(slot), t(path), n(create), n(flags)])
+        }
+        Step::MountBelow { slot, base, path, .. } => (wire::MOUNT_BELOW, vec![s(slot), s(base), t(path)]),
+        Step::MkdirAt { slot, name, mode } => (wire::MKDIR_AT, vec![s(slot), t(name), n(*mode)]),
+        Step::MknodAt { slot, name, major, minor } => {
+            (wire::MKNOD_AT, vec![s(slot), t(name), n(0o666), n(*major), n(*minor)])
+        }
+        Step::SymlinkAt { slot, name, target } => (wire::SYMLINK_AT, vec![s(slot), t(name), t(target)]),
+        Step::OpenNull { slot } => (wire::OPEN, vec![t("/dev/null"), n(2), s(slot)]),
+        Step::Mask { path } => (wire::MASK, vec![t(path)]),
+        Step::Readonly { path } => (wire::READONLY, vec![t(path)]),
+        Step::SetAttributes { slot, recursive, set, clear } => {
+            let attributes = [*set, *clear, 0].map(Field::U64);
+            (wire::SET_ATTRIBUTES, [s(slot), n((*recursive).into())].into_iter().chain(attributes).collect())
+        }
+        Step::RootReadonly => (wire::ROOT_READONLY, vec![]),
+        Step::MkdirInRoot { path } => (wire::MKDIR_IN_ROOT, vec![t(path)]),
+        Step::Pivot => (wire::PIVOT, vec![]),
+        Step::Stdio(slots) => (wire::STDIO, slots.iter().map(s).collect()),
+        Step::Rlimit { resource, soft, hard } => {
+            (wire::RLIMIT, vec![n(*resource as u32), Field::U64(*soft), Field::U64(*hard)])
+        }
+        Step::Identity { uid, gid, groups, bounding, ambient } => {
+            let bytes = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
+            let sets = [*bounding, *ambient].map(Field::U64);
+            let head = [n(*uid), n(*gid)].into_iter().chain(sets);
+            (wire::IDENTITY, head.chain([n(groups.len() as u32), Field::Bytes(bytes)]).collect())
+        }
+        Step::NoNewPrivileges => (wire::NO_NEW_PRIVILEGES, vec![]),
+        Step::Seccomp(program) => {
+            // struct sock_filter, native byte order.
+            let instruction = |i: &crate::container::seccomp::bpf::Instruction| {
+                let mut bytes = i.code.to_ne_bytes().to_vec();
+                bytes.extend([i.jt, i.jf]);
+                bytes.extend(i.k.to_ne_bytes());
+                bytes
+            };
+            let bytes = program.instructions.iter().flat_map(instruction).collect();
+            (wire::SECCOMP, vec![n(program.flags), Field::Bytes(bytes)])
+        }
+        Step::Chdir { path } => (wire::CHDIR, vec![t(path)]),
+        Step::EnterPid => (wire::ENTER_PID, vec![]),
+        Step::SetName(name) => (wire::SET_NAME, vec![t(name)]),
+        Step::SendFd { slot } => (wire::SEND_FD, vec![s(slot)]),
+        Step::Barrier => (wire::BARRIER, vec![]),
+        Step::Exec { candidates, args, env } => {
+            let counts = [candidates.len(), args.len(), env.len()].map(|count| n(count as u32));
+            let texts = candidates.iter().chain(args).chain(env).map(|text| t(text));
+            (wire::EXEC, counts.into_iter().chain(texts).collect())
+        }
+        Step::Reap => (wire::REAP, vec![]),
+    }
+}

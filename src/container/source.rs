@@ -1,0 +1,249 @@
+//! Opening what a plan names, each once. What init gets are descriptors: no path of the host is ever resolved in a
+//! container.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use super::ContainerStatus;
+use super::plan::{Plan, Source};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::node::{Home, Node};
+use crate::pod::Pod;
+use crate::pod::pins::{self, PodPins};
+use crate::spec::Propagation;
+use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
+use crate::sys::mount::{clone_tree, set_attributes};
+use crate::sys::namespace::{self, Kind};
+use crate::sys::thread;
+
+/// Opens sources and holds them until init has them.
+pub(crate) struct Opener<'a> {
+    node: &'a Node,
+    /// For sources that are other containers'.
+    pod: Option<&'a Pod>,
+    open: Vec<(usize, OwnedFd)>,
+}
+
+impl<'a> Opener<'a> {
+    pub(crate) fn new(node: &'a Node, pod: Option<&'a Pod>) -> Self {
+        Opener { node, pod, open: Vec::new() }
+    }
+
+    /// Init's end of the control socket: slot 0.
+    pub(crate) fn control(&mut self, fd: OwnedFd) {
+        self.open.push((0, fd));
+    }
+
+    fn keep(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
+        let fd = clear_of_stdio(fd).step("duplicate", "a descriptor for init")?;
+        self.open.push((slot, fd));
+        Ok(())
+    }
+
+    /// Opens what is in the mount namespace of the host program; `stdio` are the three streams.
+    pub(crate) fn open_on_host(&mut self, plan: &Plan, stdio: [Option<OwnedFd>; 3]) -> Result<()> {
+        let mut stdio = stdio;
+        for (slot, source) in plan.sources.iter().enumerate() {
+            let fd = match source {
+                Source::Tree { path, recursive, attributes, attributes_recursive, propagation } => {
+                    let tree = self.clone_host_tree(path, *recursive, *propagation)?;
+                    set_attributes(tree.as_fd(), *attributes_recursive, *attributes, 0, 0)
+                        .step("set mount attributes of", path.display())?;
+                    tree
+                }
+                Source::Stdio(index) => match stdio[*index].take() {
+                    Some(fd) => fd,
+                    None => return Err(Error::invalid("stdio", "a stream is missing")),
+                },
+                Source::TargetPid(name) => self.target(name, |proc, pid| {
+                    namespace::of_process(proc, pid, Kind::Pid)
+                        .step("open", "the PID namespace of the target")
+                })?,
+                Source::TargetProc(name) => self.target(name, target_proc)?,
+                _ => continue,
+            };
+            self.keep(slot, fd)?;
+        }
+        Ok(())
+    }
+
+    /// Joins the pins namespace with the calling library thread and opens what the pod keeps there.
+    pub(crate) fn open_in_pins(&mut self, plan: &Plan, home: &Home, id: &str) -> Result<()> {
+        let pins = PodPins::enter(&home.pins, id)?;
+        for (slot, source) in plan.sources.iter().enumerate() {
+            let fd = match source {
+                Source::Namespace(kind) => pins.namespace(*kind)?,
+                Source::PodShm { attributes } => {
+                    with_attributes(pins.clone_mount(pins::SHM, false)?, *attributes, false)?
+                }
+                Source::PodMqueue { attributes } => {
+                    with_attributes(pins.clone_mount(pins::MQUEUE, false)?, *attributes, false)?
+                }
+                Source::PodProc => pins.clone_mount(pins::PROC, false)?,
+                Source::Volume { name, sub_path, attributes, attributes_recursive } => {
+                    let volume = open_volume(&pins, name, sub_path.as_deref())?;
+                    with_attributes(volume, *attributes, *attributes_recursive)?
+                }
+                Source::EtcFile(name) => {
+                    let etc = pins.directory(pins::ETC)?;
+                    let name = namespace::c_path(Path::new(name)).step("use", name)?;
+                    clone_tree(&etc, &name, false).step("clone", "a file of the pod's /etc")?
+                }
+                _ => continue,
+            };
+            self.keep(slot, fd)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file in that slot is a directory.
+    pub(crate) fn is_directory(&self, slot: u32) -> bool {
+        let found = self.open.iter().find(|(at, _)| *at == slot as usize);
+        found.is_some_and(|(_, fd)| fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR))
+    }
+
+    /// The descriptors in the order of their slots.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let mut all: Vec<(usize, RawFd)> =
+            self.open.iter().map(|(slot, fd)| (*slot, fd.as_raw_fd())).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, fd)| fd).collect()
+    }
+
+    fn clone_host_tree(&self, path: &Path, recursive: bool, propagation: Propagation) -> Result<OwnedFd> {
+        let c_path = namespace::c_path(path).step("open", path.display())?;
+        let tree = clone_tree(AT_FDCWD, &c_path, recursive).map_err(|errno| {
+            let error = Error::system(errno, "open").on(path.display());
+            match errno {
+                Errno::ENOENT => error.because("no such file or directory on the host"),
+                Errno::EINVAL => {
+                    error.because("it cannot be copied: it is unbindable, or in another mount namespace")
+                }
+                _ => error,
+            }
+        })?;
+        if propagation != Propagation::Private && !self.propagates(path, propagation)? {
+            return Err(Error::invalid(
+                "propagation",
+                format!(
+                    "{} is not on a shared mount of the host, so that nothing would propagate",
+                    path.display()
+                ),
+            ));
+        }
+        set_propagation(&tree, propagation).step("set the propagation of", path.display())?;
+        Ok(tree)
+    }
+
+    /// Whether the mount that a path is on is shared, or, which is enough for a slave, gets what is mounted elsewhere:
+    /// proc_pid_mountinfo(5).
+    fn propagates(&self, path: &Path, propagation: Propagation) -> Result<bool> {
+        let real = std::fs::canonicalize(path).step("resolve", path.display())?;
+        let table = self.node.0.proc.read("thread-self/mountinfo")?;
+        // The last line wins: it covers those before it.
+        let line = table
+            .lines()
+            .filter(|line| {
+                let point = line.split(' ').nth(4).unwrap_or_default().replace("\\040", " ");
+                real.starts_with(point)
+            })
+            .max_by_key(|line| line.split(' ').nth(4).map_or(0, str::len));
+        Ok(line.is_some_and(|line| {
+            line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| {
+                field.starts_with("shared:")
+                    || propagation == Propagation::Slave && field.starts_with("master:")
+            })
+        }))
+    }
+
+    fn target(&self, name: &str, open: impl FnOnce(&OwnedFd, i32) -> Result<OwnedFd>) -> Result<OwnedFd> {
+        let missing = || {
+            Error::new(ErrorKind::NotFound, "find")
+                .on(format!("container {name:?}, whose PID namespace is asked for"))
+        };
+        let pod = self.pod.ok_or_else(missing)?;
+        let container = pod.container(name)?;
+        let pid = container.pid();
+        let proc = self.node.0.proc.as_fd().try_clone_to_owned().step("duplicate", "the private proc")?;
+        let fd = open(&proc, pid);
+        // It was alive after the namespace was opened: the pid was its own. A status that is lost is an end, too.
+        if matches!(container.status()?, ContainerStatus::Exited(_)) {
+            return Err(Error::new(ErrorKind::WrongState, "join the PID namespace of")
+                .on(format!("container {name:?}"))
+                .because("it has ended"));
+        }
+        fd
+    }
+}
+
+/// A copy of the proc that a process of another container sees. What is there is up to that container, so that it is
+/// checked to be the root of a proc.
+fn target_proc(proc: &OwnedFd, pid: i32) -> Result<OwnedFd> {
+    const PROC_ROOT_INODE: u64 = 1;
+    let mounts =
+        namespace::of_process(proc, pid, Kind::Mount).step("open", "the mount namespace of the target")?;
+    thread::run(|| {
+        setns(&mounts, CloneFlags::CLONE_NEWNS).step("join", "the mount namespace of the target")?;
+        let tree = clone_tree(AT_FDCWD, c"/proc", false).step("clone", "the proc of the target")?;
+        let is_proc = fstatfs(&tree).is_ok_and(|fs| fs.filesystem_type() == PROC_SUPER_MAGIC)
+            && fstat(&tree).is_ok_and(|stat| stat.st_ino == PROC_ROOT_INODE);
+        if is_proc {
+            Ok(tree)
+        } else {
+            Err(Error::new(ErrorKind::WrongState, "clone")
+                .on("the proc of the target")
+                .because("it has none at /proc"))
+        }
+    })
+}
+
+fn with_attributes(mount: OwnedFd, attributes: u64, recursive: bool) -> Result<OwnedFd> {
+    if attributes != 0 {
+        set_attributes(mount.as_fd(), recursive, attributes, 0, 0)
+            .step("set attributes of", "a mount of the pod")?;
+    }
+    Ok(mount)
+}
+
+/// A volume, or what a path below its root leads to: containers may have put symbolic links there, which must not
+/// lead out (CVE-2017-1002101, CVE-2021-25741).
+fn open_volume(pins: &PodPins, name: &str, sub_path: Option<&Path>) -> Result<OwnedFd> {
+    let volume = pins::volume(name);
+    let Some(path) = sub_path else {
+        return pins.clone_mount(&volume, true);
+    };
+    let root = pins.directory(&volume)?;
+    let c_path = namespace::c_path(path).step("use", path.display())?;
+    let rules = resolve::BENEATH | resolve::NO_MAGICLINKS;
+    let found = open_beneath(&root, &c_path, libc::O_PATH, 0, rules).map_err(|errno| {
+        let error = Error::system(errno, "open").on(format!("{} in volume {name:?}", path.display()));
+        match errno {
+            Errno::EXDEV => error.of_kind(ErrorKind::PermissionDenied).because("it leads out of the volume"),
+            _ => error,
+        }
+    })?;
+    clone_tree(&found, c"", true).step("clone", format!("{} in volume {name:?}", path.display()))
+}
+
+/// Gives all mounts of a detached tree their propagation. A tree that is left shared could not be pivoted into.
+pub(crate) fn set_propagation(tree: &OwnedFd, propagation: Propagation) -> crate::sys::Result<()> {
+    let kind = match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+    };
+    set_attributes(tree.as_fd(), true, 0, 0, kind)
+}
+
+/// Opens a file of the host for a standard stream.
+pub(crate) fn open_stdio_file(path: &Path, input: bool) -> Result<OwnedFd> {
+    let flags = if input { OFlag::O_RDONLY } else { OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND };
+    let mode = Mode::from_bits_retain(0o640);
+    openat(AT_FDCWD, path, flags | OFlag::O_CLOEXEC | OFlag::O_NOCTTY, mode).step("open", path.display())
+}

@@ -1,0 +1,213 @@
+//! Init: the program that becomes a container's first process.
+//!
+//! It is freestanding: no standard library, no allocator, no thread, no lock. It reads a plan (`wire.rs`) from a
+//! sealed file in memory, does its steps one by one, and executes the container's program; or it stays as process 1
+//! of a PID namespace that several containers share. It is told of by two arguments: the descriptor of the plan.
+//! On failure it sends the index of the step and the error number over the control socket and ends.
+//!
+//! `build.rs` compiles this file with the compiler of the library and embeds the result.
+#![no_std]
+#![no_main]
+#![no_builtins]
+#![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
+
+mod fs;
+mod identity;
+mod process;
+mod sys;
+mod wire;
+
+use sys::{EINVAL, Errno, nr, syscall};
+use wire::{Plan, Step};
+
+/// A step failed: in that call, with that error number.
+pub struct Failure {
+    call: u16,
+    errno: Errno,
+}
+
+/// The result of a step.
+pub type Done<T = ()> = Result<T, Failure>;
+
+/// Names the call that an error number comes from.
+pub trait In<T> {
+    fn within(self, call: u16) -> Done<T>;
+}
+
+impl<T> In<T> for Result<T, Errno> {
+    fn within(self, call: u16) -> Done<T> {
+        self.map_err(|errno| Failure { call, errno })
+    }
+}
+
+impl From<wire::Malformed> for Failure {
+    fn from(_: wire::Malformed) -> Self {
+        Failure { call: wire::CALL_DECODE, errno: EINVAL }
+    }
+}
+
+/// What steps leave for later steps.
+pub struct State {
+    /// Descriptors plus one, so that an empty slot is 0 and the table costs no space in the file.
+    slots: [i32; wire::MAX_SLOTS],
+    /// Files of the template that masks are copies of, once one was needed.
+    null: i32,
+    empty: i32,
+    /// The root of the container, before and after it becomes that of this process.
+    root: i32,
+    /// The index of the current step.
+    step: u32,
+}
+
+impl State {
+    fn slot(&self, slot: u32) -> Done<i32> {
+        match self.slots.get(slot as usize) {
+            Some(&entry) if entry > 0 => Ok(entry - 1),
+            _ => Err(wire::Malformed.into()),
+        }
+    }
+
+    fn store(&mut self, slot: u32, fd: usize) -> Done {
+        *self.slots.get_mut(slot as usize).ok_or(wire::Malformed)? = fd as i32 + 1;
+        Ok(())
+    }
+}
+
+static mut PLAN: [u8; wire::MAX_PLAN] = [0; wire::MAX_PLAN];
+static mut STATE: State = State { slots: [0; wire::MAX_SLOTS], null: 0, empty: 0, root: 0, step: 0 };
+
+/// Where the program starts: `stack` is what the kernel put there, the argument count first.
+///
+/// # Safety
+/// Called once, by `_start`, with the initial stack pointer.
+unsafe extern "C" fn start(stack: *const usize) -> ! {
+    // Before anything else: nobody may look into this process, whatever PID namespace it is seen from (CVE-2016-9962).
+    let _ = syscall!(nr::PRCTL, process::PR_SET_DUMPABLE, 0);
+    // SAFETY: the kernel puts the count and as many pointers to strings there.
+    let plan_fd = unsafe { if *stack == 2 { parse(*stack.add(2) as *const u8) } else { -1 } };
+    // SAFETY: there is one thread, and this is the only place where the two are borrowed.
+    let (state, buffer) = unsafe { (&mut *(&raw mut STATE), &mut *(&raw mut PLAN)) };
+    if let Err(failure) = prepare_process() {
+        process::report(state, &failure);
+        sys::exit(process::EXIT_FAILURE);
+    }
+    process::occupy_standard_streams(plan_fd);
+    let length = read_all(plan_fd, buffer);
+    sys::close(plan_fd);
+    let outcome = match Plan::decode(&buffer[..length]) {
+        Ok(plan) => run(state, plan),
+        Err(malformed) => Err(malformed.into()),
+    };
+    if let Err(failure) = outcome {
+        process::report(state, &failure);
+    }
+    sys::exit(process::EXIT_FAILURE)
+}
+
+/// A number of decimal digits, NUL-terminated.
+unsafe fn parse(mut digits: *const u8) -> i32 {
+    let mut value: i32 = 0;
+    loop {
+        // SAFETY: the string ends with a NUL, where this ends too.
+        match unsafe { *digits } {
+            digit @ b'0'..=b'9' => value = value.wrapping_mul(10).wrapping_add(i32::from(digit - b'0')),
+            _ => return value,
+        }
+        // SAFETY: the last byte was not the NUL.
+        digits = unsafe { digits.add(1) };
+    }
+}
+
+fn read_all(fd: i32, buffer: &mut [u8]) -> usize {
+    let mut length = 0;
+    while let Some(rest) = buffer.get_mut(length..) {
+        match syscall!(nr::PREAD64, fd, rest.as_mut_ptr(), rest.len(), length) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(sys::EINTR) => {}
+            Err(_) => break,
+        }
+    }
+    length
+}
+
+/// Takes back what the host program's process handed down: open files are closed at the next execve(2), signals have
+/// their default action. (The mask is opened last, just before execve.)
+fn prepare_process() -> Done {
+    const CLOSE_RANGE_CLOEXEC: usize = 4;
+    syscall!(nr::CLOSE_RANGE, 3, u32::MAX, CLOSE_RANGE_CLOEXEC).within(wire::CALL_CLOSE_RANGE)?;
+    process::reset_signals();
+    Ok(())
+}
+
+fn run(state: &mut State, mut plan: Plan) -> Done {
+    for (slot, bytes) in state.slots.iter_mut().zip(plan.descriptors.chunks_exact(4)) {
+        if let &[a, b, c, d] = bytes {
+            *slot = i32::from_le_bytes([a, b, c, d]).wrapping_add(1);
+        }
+    }
+    while let Some(step) = plan.next_step()? {
+        interpret(state, step)?;
+        state.step += 1;
+    }
+    Err(wire::Malformed.into())
+}
+
+fn interpret(state: &mut State, step: Step) -> Done {
+    let mut fields = step.fields;
+    match step.operation {
+        wire::JOIN => {
+            let (slot, kind) = (fields.u32()?, fields.u32()?);
+            syscall!(nr::SETNS, state.slot(slot)?, kind).within(wire::CALL_SETNS)?;
+        }
+        wire::UNSHARE => {
+            syscall!(nr::UNSHARE, fields.u32()?).within(wire::CALL_UNSHARE)?;
+        }
+        wire::SETSID => {
+            syscall!(nr::SETSID).within(wire::CALL_SETSID)?;
+        }
+        wire::NEW_FILESYSTEM => fs::new_filesystem(state, fields)?,
+        wire::ATTACH => fs::attach(state, fields)?,
+        wire::MOUNT => fs::mount(fields)?,
+        wire::MKDIR => fs::mkdir(fields)?,
+        wire::SET_ROOT => fs::set_root(state, fields)?,
+        wire::MOUNT_AT => fs::mount_at(state, fields)?,
+        wire::MOUNT_BELOW => fs::mount_below(state, fields)?,
+        wire::MKDIR_AT => fs::mkdir_at(state, fields)?,
+        wire::MKNOD_AT => fs::mknod_at(state, fields)?,
+        wire::SYMLINK_AT => fs::symlink_at(state, fields)?,
+        wire::OPEN => fs::open(state, fields)?,
+        wire::MASK => fs::mask(state, fields)?,
+        wire::READONLY => fs::readonly(state, fields)?,
+        wire::SET_ATTRIBUTES => fs::set_attributes(state, fields)?,
+        wire::ROOT_READONLY => fs::root_readonly(state)?,
+        wire::MKDIR_IN_ROOT => fs::mkdir_in_root(state, fields)?,
+        wire::PIVOT => fs::pivot(state)?,
+        wire::CHDIR => fs::chdir(fields)?,
+        wire::RLIMIT => identity::rlimit(fields)?,
+        wire::UMASK => {
+            let _ = syscall!(nr::UMASK, fields.u32()?);
+        }
+        wire::IDENTITY => identity::take(fields)?,
+        wire::NO_NEW_PRIVILEGES => identity::no_new_privileges()?,
+        wire::SECCOMP => identity::seccomp(fields)?,
+        wire::STDIO => process::stdio(state, fields)?,
+        wire::SET_NAME => process::set_name(fields)?,
+        wire::BARRIER => process::barrier(state)?,
+        wire::ENTER_PID => process::enter_pid(state)?,
+        wire::SEND_FD => process::send_fd(state, fields)?,
+        wire::EXEC => return process::exec(fields),
+        wire::REAP => process::reap(),
+        _ => return Err(wire::Malformed.into()),
+    }
+    Ok(())
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    sys::exit(process::EXIT_FAILURE)
+}
+
+/// The compiled core library names this function; with `panic=abort` nothing ever calls it.
+#[unsafe(no_mangle)]
+extern "C" fn rust_eh_personality() {}

@@ -1,0 +1,192 @@
+//! Steps that concern the process itself: standard streams, the barrier, execve(2), and staying as process 1.
+
+use crate::sys::{EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, syscall};
+use crate::wire::{self, Reader};
+use crate::{Done, Failure, In, State};
+
+pub const PR_SET_DUMPABLE: usize = 4;
+const PR_SET_NAME: usize = 15;
+const SIG_SETMASK: usize = 2;
+const SIGCHLD: u32 = 17;
+const CLONE_PIDFD: usize = 0x1000;
+const CLONE_PARENT: usize = 0x8000;
+const MSG_NOSIGNAL: usize = 0x4000;
+
+/// The exit status when a step failed or nobody wanted the start; the host learns more from the control socket.
+pub const EXIT_FAILURE: i32 = 127;
+
+fn send(control: i32, message: [u32; 3]) -> Result<usize, Errno> {
+    syscall!(nr::SENDTO, control, message.as_ptr(), size_of_val(&message), MSG_NOSIGNAL)
+}
+
+/// Tells the host which step failed, and how. Whether it is still there does not matter any more.
+pub fn report(state: &State, failure: &Failure) {
+    if let Ok(control) = state.slot(wire::CONTROL) {
+        let detail = u32::from(failure.call) << 16 | failure.errno.0 as u32 & 0xffff;
+        let _ = send(control, [wire::MSG_FAILED, state.step, detail]);
+    }
+}
+
+/// Gives every signal its default action: ignored ones would stay ignored through execve(2).
+pub fn reset_signals() {
+    const SIGKILL: usize = 9;
+    const SIGSTOP: usize = 19;
+    let default = [0u64; 4];
+    for signal in (1..=64).filter(|&signal| signal != SIGKILL && signal != SIGSTOP) {
+        let _ = syscall!(nr::RT_SIGACTION, signal, default.as_ptr(), 0, 8);
+    }
+}
+
+/// Fills 0, 1 and 2 where the host program had closed them: what init opens must not get numbers that the standard
+/// streams are put on later.
+pub fn occupy_standard_streams(fd: i32) {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    while let Ok(copy) = syscall!(nr::FCNTL, fd, F_DUPFD_CLOEXEC, 0) {
+        if copy > 2 {
+            close(copy as i32);
+            return;
+        }
+    }
+}
+
+fn set_signal_mask(mask: u64) -> Done {
+    syscall!(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8).within(wire::CALL_SIGNALS).map(drop)
+}
+
+pub fn stdio(state: &State, mut fields: Reader) -> Done {
+    for target in 0..3 {
+        let source = state.slot(fields.u32()?)?;
+        syscall!(nr::DUP3, source, target, 0).within(wire::CALL_DUP)?;
+    }
+    Ok(())
+}
+
+pub fn set_name(mut fields: Reader) -> Done {
+    let name = fields.string()?;
+    let _ = syscall!(nr::PRCTL, PR_SET_NAME, name.as_ptr());
+    Ok(())
+}
+
+pub fn barrier(state: &State) -> Done {
+    let control = state.slot(wire::CONTROL)?;
+    send(control, [wire::MSG_READY, 0, 0]).within(wire::CALL_SENDMSG)?;
+    let mut message = [0u32; 3];
+    loop {
+        match syscall!(nr::RECVFROM, control, message.as_mut_ptr(), size_of_val(&message)) {
+            Err(EINTR) => {}
+            Ok(length) if length == size_of_val(&message) && message[0] == wire::MSG_START => return Ok(()),
+            // The host program is gone, or has let go of a container that it never started.
+            Ok(_) => exit(EXIT_FAILURE),
+            Err(errno) => return Err(errno).within(wire::CALL_RECV),
+        }
+    }
+}
+
+/// `struct msghdr` with one `struct iovec` and one descriptor in the control data, see unix(7).
+#[repr(C)]
+struct Message {
+    name: usize,
+    name_length: usize,
+    iov: *const Iovec,
+    iov_length: usize,
+    control: *const Rights,
+    control_length: usize,
+    flags: usize,
+}
+
+#[repr(C)]
+struct Iovec {
+    base: *const u32,
+    length: usize,
+}
+
+#[repr(C)]
+struct Rights {
+    length: usize,
+    level: u32,
+    kind: u32,
+    fd: i32,
+    padding: u32,
+}
+
+fn send_descriptor(control: i32, fd: i32) -> Done {
+    const SOL_SOCKET: u32 = 1;
+    const SCM_RIGHTS: u32 = 1;
+    const HEADER: usize = 16;
+    let payload = [wire::MSG_FD, 0, 0];
+    let iov = Iovec { base: payload.as_ptr(), length: size_of_val(&payload) };
+    let rights = Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
+    let message = Message {
+        name: 0,
+        name_length: 0,
+        iov: &iov,
+        iov_length: 1,
+        control: &rights,
+        control_length: size_of::<Rights>(),
+        flags: 0,
+    };
+    syscall!(nr::SENDMSG, control, &raw const message, MSG_NOSIGNAL).within(wire::CALL_SENDMSG).map(drop)
+}
+
+pub fn send_fd(state: &State, mut fields: Reader) -> Done {
+    let fd = state.slot(fields.u32()?)?;
+    send_descriptor(state.slot(wire::CONTROL)?, fd)
+}
+
+/// Joining a PID namespace goes for children only (setns(2)): fork a last time. The child becomes a child of the host
+/// program, and all that it has is what the container's program will have: it enters the namespace last, where others
+/// may already be waiting for it (CVE-2016-9962).
+pub fn enter_pid(state: &State) -> Done {
+    let mut pidfd = -1i32;
+    let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
+    if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? == 0 {
+        // The session of before is that of a process that is gone in a moment.
+        return syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop);
+    }
+    send_descriptor(state.slot(wire::CONTROL)?, pidfd)?;
+    exit(0)
+}
+
+static mut POINTERS: [*const u8; wire::MAX_POINTERS] = [core::ptr::null(); wire::MAX_POINTERS];
+
+pub fn exec(mut fields: Reader) -> Done {
+    let (candidates, args, env) = (fields.u32()? as usize, fields.u32()? as usize, fields.u32()? as usize);
+    // SAFETY: there is one thread, and this is the only place where the pointers are borrowed.
+    let pointers = unsafe { &mut *(&raw mut POINTERS) };
+    let total = candidates.saturating_add(args).saturating_add(env).saturating_add(2);
+    let pointers = pointers.get_mut(..total).ok_or(wire::Malformed)?;
+    let (programs, rest) = pointers.split_at_mut(candidates);
+    let (argv, envp) = rest.split_at_mut(args + 1);
+    for list in [&mut programs[..], &mut argv[..args], &mut envp[..env]] {
+        for pointer in list {
+            *pointer = fields.string()?.as_ptr();
+        }
+    }
+    set_signal_mask(0)?;
+    // As execvp(3): the first candidate that exists is the one, but one that may not be executed is remembered.
+    let mut worst = ENOENT;
+    for &program in programs.iter() {
+        match syscall!(nr::EXECVE, program, argv.as_ptr(), envp.as_ptr()) {
+            Err(ENOENT | ENOTDIR) => {}
+            Err(EACCES) => worst = EACCES,
+            Err(errno) => return Err(errno).within(wire::CALL_EXECVE),
+            Ok(_) => {}
+        }
+    }
+    Err(worst).within(wire::CALL_EXECVE)
+}
+
+/// Process 1 of a PID namespace that several containers share: it waits for whatever is left to it. The kernel ends
+/// every other process of the namespace when this one is killed.
+pub fn reap() -> ! {
+    let child_signal = 1u64 << (SIGCHLD - 1);
+    // All of them: no execve(2) comes that would close the descriptors of the plan.
+    let _ = syscall!(nr::CLOSE_RANGE, 0, u32::MAX, 0);
+    loop {
+        if syscall!(nr::WAIT4, -1isize, 0, 0, 0) == Err(ECHILD) {
+            // All signals are blocked, and a blocked signal is kept even when its default is to be ignored: a child
+            // that ends between the two calls is not missed.
+            let _ = syscall!(nr::RT_SIGTIMEDWAIT, &raw const child_signal, 0, 0, 8);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! The plan as bytes: what the library writes and init reads. Shared by both, so that they cannot disagree.
+//!
+//! All numbers are little-endian. A plan is a header, a table of file descriptors and a list of steps:
+//!
+//! ```text
+//! u32 magic | u32 total length | u32 number of descriptors | u32 number of steps
+//! i32 descriptor of slot 0, 1, …
+//! step: u32 operation | u32 length of its fields | fields
+//! ```
+//!
+//! A field is a number, or a string: u32 length without the NUL, the bytes, a NUL. Init hands strings to the kernel
+//! in place. A slot is an index into the table of descriptors; steps that make a descriptor store it in a slot.
+//!
+//! Every read is checked: whatever the bytes are, decoding ends with a step or an error, never outside the plan.
+
+/// "PCP1".
+pub const MAGIC: u32 = 0x3150_4350;
+/// The longest plan.
+pub const MAX_PLAN: usize = 1 << 20;
+/// The largest number of slots.
+pub const MAX_SLOTS: usize = 4096;
+/// Arguments, environment variables and program candidates together.
+pub const MAX_POINTERS: usize = 40_000;
+/// The slot of the control socket.
+pub const CONTROL: u32 = 0;
+
+/// What to make at the target of a mount that does not exist.
+pub const CREATE_NOTHING: u32 = 0;
+pub const CREATE_DIRECTORY: u32 = 1;
+pub const CREATE_FILE: u32 = 2;
+
+/// No symbolic link may be on the way to the target.
+pub const MOUNT_NO_SYMLINKS: u32 = 1;
+
+/// Files that the template mount namespace has for init: an empty directory, and a null device.
+pub const TEMPLATE_EMPTY: &core::ffi::CStr = c"/empty";
+pub const TEMPLATE_NULL: &core::ffi::CStr = c"/dev/null";
+
+/// Messages from init: this number, then two more.
+pub const MSG_READY: u32 = 1;
+/// A failed step: its index, the error number with the call in the upper half.
+pub const MSG_FAILED: u32 = 2;
+/// A file descriptor comes along.
+pub const MSG_FD: u32 = 3;
+/// The message to init that ends the barrier.
+pub const MSG_START: u32 = 4;
+
+/// The operations of init.
+macro_rules! operations {
+    ($($(#[doc = $doc:literal])* $name:ident = $number:literal,)*) => {
+        $($(#[doc = $doc])* pub const $name: u32 = $number;)*
+    };
+}
+
+operations! {
+    /// Join a namespace: slot, `CLONE_NEW…`.
+    JOIN = 1,
+    /// unshare(2): flags.
+    UNSHARE = 2,
+    /// setsid(2).
+    SETSID = 3,
+    /// A new filesystem instance: slot to store it in, mount attributes, type, number of options, key, value, ….
+    NEW_FILESYSTEM = 4,
+    /// Attach the mount in a slot at an absolute path of the template: slot, path.
+    ATTACH = 5,
+    /// mount(2) in the template: source, target, type, options.
+    MOUNT = 6,
+    /// mkdir(2) in the template: path, mode.
+    MKDIR = 7,
+    /// Take a path of the template as the root of the container: path.
+    SET_ROOT = 8,
+    /// Attach the mount in a slot at a path below the root: slot, path, what to make, flags (`MOUNT_…`).
+    MOUNT_AT = 9,
+    /// A directory in the directory of a slot: slot, name, mode.
+    MKDIR_AT = 10,
+    /// A device node: slot, name, mode, major, minor.
+    MKNOD_AT = 11,
+    /// A symbolic link: slot, name, target.
+    SYMLINK_AT = 12,
+    /// Hide a path, with what the template has for that: path.
+    MASK = 13,
+    /// Make a path read-only: path.
+    READONLY = 14,
+    /// mount_setattr(2): slot, 1 for recursive, set, clear, propagation.
+    SET_ATTRIBUTES = 15,
+    /// Make the root read-only.
+    ROOT_READONLY = 16,
+    /// Make the root of the container the root of the process, and let go of the template.
+    PIVOT = 17,
+    /// setrlimit(2): resource, soft, hard.
+    RLIMIT = 18,
+    /// umask(2): mask.
+    UMASK = 19,
+    /// Take the final identity: uid, gid, bounding set, ambient set, number of groups, groups.
+    IDENTITY = 20,
+    /// PR_SET_NO_NEW_PRIVS.
+    NO_NEW_PRIVILEGES = 21,
+    /// Load a system call filter: flags, the program as a string.
+    SECCOMP = 22,
+    /// Change the working directory: path, 1 to make it when it is missing.
+    CHDIR = 23,
+    /// Make the working directory below the root, while that can be written to: path.
+    MKDIR_IN_ROOT = 24,
+    /// Open a file of the template: path, flags, slot to store it in.
+    OPEN = 25,
+    /// Put three slots at 0, 1 and 2: slots.
+    STDIO = 26,
+    /// Tell that all is ready, wait for the start.
+    BARRIER = 27,
+    /// Enter the PID namespace that was joined, by a last fork.
+    ENTER_PID = 28,
+    /// Send the descriptor in a slot: slot.
+    SEND_FD = 29,
+    /// Execute: number of candidates, arguments and variables, and these.
+    EXEC = 30,
+    /// Stay as process 1 of a PID namespace and reap.
+    REAP = 31,
+    /// Take the name by which ps(1) shows the process: name.
+    SET_NAME = 32,
+    /// Attach the mount in a slot in a filesystem that init has just made: slot, slot of that, path.
+    MOUNT_BELOW = 33,
+}
+
+/// The calls that a step can fail in, for messages.
+macro_rules! calls {
+    ($($name:ident = $number:literal: $text:literal,)*) => {
+        $(pub const $name: u16 = $number;)*
+        /// The name of a call in its manual page. (Init has no use for words.)
+        #[allow(dead_code)]
+        pub const fn call_name(call: u16) -> &'static str {
+            match call {
+                $($number => $text,)*
+                _ => "?",
+            }
+        }
+    };
+}
+
+calls! {
+    CALL_DECODE = 1: "decode the plan",
+    CALL_SETNS = 2: "setns",
+    CALL_UNSHARE = 3: "unshare",
+    CALL_SETSID = 4: "setsid",
+    CALL_FSOPEN = 5: "fsopen",
+    CALL_FSCONFIG = 6: "fsconfig",
+    CALL_FSMOUNT = 7: "fsmount",
+    CALL_MOVE_MOUNT = 8: "move_mount",
+    CALL_MOUNT = 9: "mount",
+    CALL_MKDIR = 10: "mkdir",
+    CALL_OPEN = 11: "open",
+    CALL_OPENAT2 = 12: "openat2",
+    CALL_MKNOD = 13: "mknod",
+    CALL_SYMLINK = 14: "symlink",
+    CALL_OPEN_TREE = 15: "open_tree",
+    CALL_MOUNT_SETATTR = 16: "mount_setattr",
+    CALL_FCHDIR = 17: "fchdir",
+    CALL_PIVOT_ROOT = 18: "pivot_root",
+    CALL_UMOUNT = 19: "umount2",
+    CALL_CHDIR = 20: "chdir",
+    CALL_PRLIMIT = 21: "prlimit",
+    CALL_CAPBSET_DROP = 22: "prctl(PR_CAPBSET_DROP)",
+    CALL_SETGROUPS = 23: "setgroups",
+    CALL_SETGID = 24: "setresgid",
+    CALL_SETUID = 25: "setresuid",
+    CALL_CAPSET = 26: "capset",
+    CALL_AMBIENT = 27: "prctl(PR_CAP_AMBIENT_RAISE)",
+    CALL_NO_NEW_PRIVS = 28: "prctl(PR_SET_NO_NEW_PRIVS)",
+    CALL_SECCOMP = 29: "seccomp",
+    CALL_DUP = 30: "dup3",
+    CALL_CLONE = 31: "clone",
+    CALL_SENDMSG = 32: "sendmsg",
+    CALL_RECV = 33: "recv",
+    CALL_EXECVE = 34: "execve",
+    CALL_FSTAT = 35: "fstat",
+    CALL_FSTATFS = 36: "fstatfs",
+    CALL_KEEPCAPS = 38: "prctl(PR_SET_KEEPCAPS)",
+    CALL_GETCWD = 39: "getcwd",
+    CALL_CLOSE_RANGE = 40: "close_range",
+    CALL_SIGNALS = 41: "rt_sigprocmask",
+}
+
+/// Reads fields one after the other.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+/// The bytes are no plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+impl<'a> Reader<'a> {
+    /// Reads from the start of `bytes`.
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Reader { rest: bytes }
+    }
+
+    /// Whether nothing is left.
+    pub const fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+        match self.rest.split_at_checked(length) {
+            Some((head, rest)) => {
+                self.rest = rest;
+                Ok(head)
+            }
+            None => Err(Malformed),
+        }
+    }
+
+    /// The next number.
+    pub fn u32(&mut self) -> Result<u32, Malformed> {
+        match self.take(4)? {
+            &[a, b, c, d] => Ok(u32::from_le_bytes([a, b, c, d])),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// The next long number.
+    pub fn u64(&mut self) -> Result<u64, Malformed> {
+        let low = self.u32()?;
+        let high = self.u32()?;
+        Ok(u64::from(high) << 32 | u64::from(low))
+    }
+
+    /// The next bytes, which are followed by a NUL that is not part of them.
+    pub fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let length = self.u32()? as usize;
+        let with_nul = self.take(length.checked_add(1).ok_or(Malformed)?)?;
+        match with_nul.split_last() {
+            Some((0, bytes)) => Ok(bytes),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// The next string: bytes without a NUL among them. The NUL behind it can be relied on.
+    pub fn string(&mut self) -> Result<&'a [u8], Malformed> {
+        let bytes = self.bytes()?;
+        if bytes.contains(&0) { Err(Malformed) } else { Ok(bytes) }
+    }
+}
+
+/// A plan whose header is sound.
+pub struct Plan<'a> {
+    /// The table of file descriptors, four bytes each.
+    pub descriptors: &'a [u8],
+    /// The steps.
+    pub steps: Reader<'a>,
+    /// How many steps there are.
+    pub count: u32,
+}
+
+/// One step.
+pub struct Step<'a> {
+    /// One of the operations of this module.
+    pub operation: u32,
+    /// Its fields.
+    pub fields: Reader<'a>,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks the header.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        if reader.u32()? != MAGIC || reader.u32()? as usize != bytes.len() || bytes.len() > MAX_PLAN {
+            return Err(Malformed);
+        }
+        let descriptors = reader.u32()? as usize;
+        let count = reader.u32()?;
+        if descriptors == 0 || descriptors > MAX_SLOTS {
+            return Err(Malformed);
+        }
+        let descriptors = reader.take(descriptors * 4)?;
+        Ok(Plan { descriptors, steps: reader, count })
+    }
+
+    /// The next step; `None` after the last.
+    pub fn next_step(&mut self) -> Result<Option<Step<'a>>, Malformed> {
+        if self.count == 0 {
+            return if self.steps.is_empty() { Ok(None) } else { Err(Malformed) };
+        }
+        self.count -= 1;
+        let operation = self.steps.u32()?;
+        let length = self.steps.u32()? as usize;
+        let fields = Reader::new(self.steps.take(length)?);
+        Ok(Some(Step { operation, fields }))
+    }
+}

@@ -1,0 +1,55 @@
+//! Kubernetes-style pods as a library: no daemon, no pause process, no re-exec of the program that links it.
+//!
+//! A [`Node`] is the pods of one machine under one state directory. A [`Pod`] is what containers share: a network, IPC
+//! and UTS namespace, shared memory, volumes and a cgroup; it needs no process. A [`Container`] is one isolated process
+//! tree in a pod. What to make is said by [`PodSpec`] and [`ContainerSpec`].
+//!
+//! ```no_run
+//! use pericarp::{ContainerSpec, Node, NodeOptions, PodSpec, Rootfs};
+//!
+//! fn main() -> pericarp::Result<()> {
+//!     let node = Node::open(&NodeOptions::new())?;
+//!     let pod = node.create_pod(&PodSpec::new("shop"))?;
+//!     let hello = ContainerSpec::new("hello", Rootfs::overlay(["/"])).args(["echo", "hello"]);
+//!     assert!(pod.run(&hello)?.success());
+//!     pod.remove()
+//! }
+//! ```
+//!
+//! # The host program is a guest of nobody
+//!
+//! Any thread may call. The library never changes the working directory, umask, environment, dumpable flag, resource
+//! limits, subreaper flag, signal handlers or masks, oom_score_adj, or the namespaces of the calling thread. It
+//! installs nothing when it is loaded, never calls waitpid(-1), opens every file close-on-exec, and dropping a handle
+//! never blocks and never kills.
+//!
+//! Containers are children of the program that starts them: when one ends, the kernel sends `SIGCHLD`. A program that
+//! takes every child's status with `waitpid(-1)`, or ignores `SIGCHLD`, loses exit statuses on kernels before 6.15;
+//! the library then says so ([`ErrorKind::StatusLost`]) and never hangs.
+//!
+//! # Needs
+//!
+//! Linux 6.1 or later, cgroup v2 (a hybrid with v1 is enough for pods without limits), and root.
+
+#![deny(missing_docs)]
+
+mod cgroup;
+mod container;
+mod error;
+mod init;
+mod node;
+mod pod;
+mod spawn;
+pub mod spec;
+mod sys;
+
+pub use cgroup::CgroupParent;
+pub use container::{Container, ContainerStatus, ExitStatus, Plan};
+pub use error::{Error, ErrorKind, Result};
+pub use node::{Node, NodeOptions, Recovery};
+pub use pod::ipc::{
+    IpcListing, MessageQueueInfo, SemaphoreSetInfo, SharedMemoryInfo, ShmObjectInfo, SysvMessageQueueInfo,
+};
+pub use pod::{NamespaceKind, Pod, PodIpc, PodStatus};
+#[doc(inline)]
+pub use spec::{ContainerSpec, Mount, PodSpec, Resources, Rootfs, Stdio, Volume};

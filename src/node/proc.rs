@@ -1,0 +1,139 @@
+//! A proc(5) of the library's own: whatever is mounted on `/proc` of the host or of a container, nobody can put
+//! anything over this one (CVE-2019-16884).
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::pod::state::{ProcessIdentity, ProcessRef};
+use crate::spec::sysctl_path;
+use crate::sys::fd::{open_beneath, resolve};
+use crate::sys::mount::{attr, new_filesystem};
+use crate::sys::pidfd;
+
+/// A detached proc mount of the host's PID namespace.
+pub(crate) struct Proc {
+    dir: OwnedFd,
+    boot_id: String,
+}
+
+impl Proc {
+    pub(crate) fn new() -> Result<Self> {
+        let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        let dir = new_filesystem(c"proc", &[], attributes).map_err(|errno| {
+            let error = Error::system(errno, "make").on("a private proc");
+            match errno {
+                Errno::EPERM => error.because("making pods needs root (CAP_SYS_ADMIN)"),
+                _ => error,
+            }
+        })?;
+        let mut proc = Proc { dir, boot_id: String::new() };
+        proc.boot_id = proc.read("sys/kernel/random/boot_id")?.trim().to_string();
+        Ok(proc)
+    }
+
+    /// The content of a file, as text.
+    pub(crate) fn read(&self, path: &str) -> Result<String> {
+        let fd = openat(&self.dir, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .step("open", format!("/proc/{path}"))?;
+        std::io::read_to_string(std::fs::File::from(fd)).step("read", format!("/proc/{path}"))
+    }
+
+    /// Sets a kernel parameter in the namespaces of the calling thread.
+    pub(crate) fn set_sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let path = CString::new(format!("sys/{}", sysctl_path(name)))
+            .map_err(|_| Error::invalid(name, "has a NUL"))?;
+        let rules = resolve::BENEATH | resolve::NO_SYMLINKS | resolve::NO_MAGICLINKS | resolve::NO_XDEV;
+        let file = open_beneath(&self.dir, &path, libc::O_WRONLY, 0, rules).map_err(|errno| {
+            let error = Error::system(errno, "set sysctl").on(name);
+            match errno {
+                Errno::ENOENT => {
+                    error.of_kind(ErrorKind::Unsupported).because("this kernel has no such parameter")
+                }
+                _ => error,
+            }
+        })?;
+        let step = format!("write {value:?} to sysctl");
+        let written = nix::unistd::write(&file, value.as_bytes()).step(step.clone(), name)?;
+        // The kernel takes what it understands, and says so by a smaller number: "9 10" as 9.
+        if written < value.len() {
+            return Err(Error::new(ErrorKind::InvalidSpec, step)
+                .on(name)
+                .because(format!("the kernel took {:?} only", value.get(..written).unwrap_or_default())));
+        }
+        Ok(())
+    }
+
+    /// Sets the NIS domain name in the UTS namespace of the calling thread.
+    pub(crate) fn set_domainname(&self, name: &str) -> Result<()> {
+        self.set_sysctl("kernel.domainname", name)
+    }
+
+    /// What identifies a boot of the machine.
+    pub(crate) fn boot_id(&self) -> &str {
+        &self.boot_id
+    }
+
+    /// What identifies the process behind a pidfd as long as the machine is up.
+    pub(crate) fn identity(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Result<ProcessIdentity> {
+        if let Some(inode) = pidfd::unique_inode(pidfd).step("identify", format!("process {pid}"))? {
+            return Ok(ProcessIdentity::PidfdInode(inode));
+        }
+        let stat = self.read(&format!("{pid}/stat"))?;
+        // The second field, the name, may hold anything but ends with the last parenthesis; the start time is the
+        // 22nd field of all.
+        stat.rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))
+            .and_then(|field| field.parse().ok())
+            .map(ProcessIdentity::StartTime)
+            .ok_or_else(|| Error::new(ErrorKind::System, "read").on(format!("/proc/{pid}/stat")))
+    }
+
+    /// Opens a process that was identified before; `None` when it is gone, whoever has its pid now.
+    pub(crate) fn open_process(&self, process: &ProcessRef) -> Result<Option<OwnedFd>> {
+        match pidfd::open(process.pid) {
+            // Opened first, compared then: when the identity is right now, the descriptor means that process.
+            Ok(fd) => match self.identity(process.pid, fd.as_fd()) {
+                Ok(identity) if identity == process.identity => Ok(Some(fd)),
+                _ => Ok(None),
+            },
+            Err(Errno::ESRCH | Errno::EINVAL) => Ok(None),
+            Err(errno) => Err(errno).step("open", format!("process {}", process.pid)),
+        }
+    }
+
+    /// The status of a process that has ended and that nobody has waited for yet, as wait(2) would tell it: who is not
+    /// its parent can read it here. `None` for any other process.
+    pub(crate) fn zombie_status(&self, pid: i32, pidfd: BorrowedFd<'_>) -> Option<i32> {
+        let stat = self.read(&format!("{pid}/stat")).ok()?;
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+        // The third field of all, and the 52nd.
+        if fields.next()? != "Z" {
+            return None;
+        }
+        let status = fields.nth(48)?.parse().ok()?;
+        // It is still not reaped: what was read under its pid was its own.
+        pidfd::send_signal(pidfd, 0).ok().map(|()| status)
+    }
+
+    /// The pid behind a pidfd, as this process sees it.
+    pub(crate) fn pid_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32> {
+        use std::os::fd::AsRawFd;
+        let path = format!("thread-self/fdinfo/{}", pidfd.as_raw_fd());
+        self.read(&path)?
+            .lines()
+            .find_map(|line| line.strip_prefix("Pid:"))
+            .and_then(|pid| pid.trim().parse().ok())
+            .ok_or_else(|| Error::new(ErrorKind::System, "read the pid in").on(format!("/proc/{path}")))
+    }
+}
+
+impl AsFd for Proc {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}

@@ -1,0 +1,156 @@
+//! Putting a node in order after programs died.
+
+use nix::errno::Errno;
+use nix::fcntl::FlockArg;
+
+use super::Node;
+use super::home::{GARBAGE, Home, LIVE, NEW, PODS, lock, names};
+use crate::error::{Context, ErrorKind, Result};
+use crate::pod::{self, pins, state};
+
+/// What [`Node::recover`] found and did. Pods are named by their ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Whole pods, which go on as they are.
+    pub adopted: Vec<String>,
+    /// Pods that were half made, half removed, ephemeral, or of an earlier boot: now gone.
+    pub removed: Vec<String>,
+    /// Containers that were half made, as `POD-ID/NAME`: now gone.
+    pub removed_containers: Vec<String>,
+    /// Pods that a living program is making, changing or removing: left alone.
+    pub busy: Vec<String>,
+}
+
+pub(super) fn recover(node: &Node) -> Result<Recovery> {
+    let home = &node.0.home;
+    // One at a time, and not while somebody sets up.
+    let _setup = home.lock(FlockArg::LockExclusive).step("lock", home.path().display())?;
+    let mut recovery = Recovery::default();
+    for phase in [NEW, GARBAGE] {
+        for id in home.entries(phase)? {
+            remove_pod(node, home, phase, &id, &mut recovery)?;
+        }
+    }
+    for id in home.pod_ids()? {
+        match pod::open(node, home.clone(), &id) {
+            Ok(pod) => {
+                remove_half_made_containers(&pod, &mut recovery)?;
+                recovery.adopted.push(id);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::CorruptState) => {
+                remove_pod(node, home, PODS, &id, &mut recovery)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    remove_dead_programs(node, home, &mut recovery)?;
+    remove_orphans(home, &mut recovery)?;
+    Ok(recovery)
+}
+
+/// Removes a pod of a phase, unless somebody has it locked.
+fn remove_pod(node: &Node, home: &Home, phase: &str, id: &str, recovery: &mut Recovery) -> Result<()> {
+    let dir = match home.pod_dir(phase, id) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    let dir = match lock(dir, FlockArg::LockExclusiveNonblock) {
+        Err(Errno::EAGAIN) => {
+            recovery.busy.push(id.to_string());
+            return Ok(());
+        }
+        result => result.step("lock", format!("pod {id}"))?,
+    };
+    if phase != GARBAGE {
+        match home.move_pod(id, phase, GARBAGE) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            result => result?,
+        }
+    }
+    pod::dismantle(node, home, id, &dir)?;
+    for (namespace, name, owner) in home.all_names()? {
+        if owner == id {
+            home.release_name(&namespace, &name, id)?;
+        }
+    }
+    home.remove_dir(GARBAGE, id)?;
+    recovery.removed.push(id.to_string());
+    Ok(())
+}
+
+/// A container's directory without a state: its program died while it made or removed it.
+fn remove_half_made_containers(pod: &pod::Pod, recovery: &mut Recovery) -> Result<()> {
+    let dir = pod.dir()?;
+    let dir = match lock(dir, FlockArg::LockExclusiveNonblock) {
+        Err(Errno::EAGAIN) => {
+            recovery.busy.push(pod.id().to_string());
+            return Ok(());
+        }
+        result => result.step("lock", format!("pod {}", pod.id()))?,
+    };
+    let containers =
+        crate::node::open_directory(&*dir, state::CONTAINERS).step("open", "the directory of containers")?;
+    let known = names(containers).step("read", "the directory of containers")?;
+    for name in &known {
+        if state::exists(&pod.container_dir(name)?, state::STATE) {
+            continue;
+        }
+        if let Some(cgroup) = pod.cgroup()?.open_child(name)? {
+            cgroup.remove_tree()?;
+        }
+        let path = format!("{}/{name}", state::CONTAINERS);
+        super::remove_tree(&dir, &path).step("remove", format!("container {name:?}"))?;
+        recovery.removed_containers.push(format!("{}/{name}", pod.id()));
+    }
+    Ok(())
+}
+
+/// Ephemeral pods end with their program: their namespaces are gone already, their processes and cgroups may not be.
+fn remove_dead_programs(node: &Node, home: &Home, recovery: &mut Recovery) -> Result<()> {
+    for program in home.entries(LIVE)? {
+        let path = format!("{LIVE}/{program}");
+        let dir = home.phase(&path)?;
+        let Ok(_dead) = lock(dir, FlockArg::LockExclusiveNonblock) else {
+            continue;
+        };
+        for phase in [NEW, PODS, GARBAGE] {
+            let Ok(ids) = home.entries(&format!("{path}/{phase}")) else {
+                continue;
+            };
+            for id in ids {
+                if let Some(cgroup) = node.0.cgroups.open_pod(&id)? {
+                    cgroup.remove_tree()?;
+                }
+                recovery.removed.push(id);
+            }
+        }
+        home.remove_dir(LIVE, &program)?;
+    }
+    Ok(())
+}
+
+/// What a program left in places that belong to no pod: it died between two steps of making or removing one.
+fn remove_orphans(home: &Home, recovery: &mut Recovery) -> Result<()> {
+    let known = |id: &str| -> Result<bool> {
+        for phase in [NEW, PODS, GARBAGE] {
+            if home.entries(phase)?.iter().any(|known| known == id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    for id in pins::pinned_pods(&home.pins)? {
+        if !known(&id)? {
+            crate::sys::thread::run(|| pins::PodPins::enter(&home.pins, &id)?.remove())?;
+            recovery.removed.push(id);
+        }
+    }
+    // A pod's directory is there before it takes its name and until it has given it back.
+    for (namespace, name, id) in home.all_names()? {
+        if !known(&id)? {
+            home.release_name(&namespace, &name, &id)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Process 1 of a PID namespace that all containers of a pod share: init, which stays and reaps.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::pins::{PROC, PodPins};
+use super::state::ProcessRef;
+use crate::cgroup::Cgroup;
+use crate::container::plan;
+use crate::container::source::Opener;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::node::{Home, Node};
+use crate::spawn::{Child, Control, Launch, Message};
+use crate::spec::{PodSpec, Resources};
+use crate::sys::namespace::{self, Kind};
+use crate::sys::{self, pidfd, thread};
+
+/// The leaf cgroup that it lives in. No container can have this name.
+pub(crate) const CGROUP: &str = "_init";
+
+/// A process that this program started.
+pub(crate) struct Reaper {
+    pub(crate) pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Reaper {
+    /// What identifies it later.
+    pub(crate) fn identify(&self, node: &Node) -> Result<ProcessRef> {
+        Ok(ProcessRef { pid: self.pid, identity: node.0.proc.identity(self.pid, self.pidfd.as_fd())? })
+    }
+
+    /// Takes the status of the process, which has been killed.
+    pub(crate) fn wait(self) {
+        super::wait_readable(&self.pidfd, None);
+        let _ = pidfd::reap(&self.pidfd);
+    }
+}
+
+/// Starts it, and keeps its PID namespace and a proc of it in the pins namespace.
+pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
+    let cgroup = pod.create_child(CGROUP, &Resources::default())?;
+    let plan = plan::reaper(spec);
+    let (control, inits) = Control::pair()?;
+    let child: Child = thread::run(|| {
+        let mut opener = Opener::new(node, None);
+        opener.control(inits);
+        opener.open_in_pins(&plan, home, id)?;
+        let bytes = plan.encode(&opener.descriptors())?;
+        let memory =
+            sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false).step("make", "the plan of init")?;
+        let memory = sys::fd::clear_of_stdio(memory).step("duplicate", "the plan of init")?;
+        setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
+        let launch = Launch {
+            init: node.0.init.as_fd(),
+            plan: memory.as_fd(),
+            inherited: &opener.descriptors(),
+            namespaces: CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID,
+            cgroup: Some(cgroup.as_fd()),
+        };
+        launch.spawn()
+    })?;
+    let reaper = Reaper { pid: child.pid, pidfd: child.pidfd };
+    let result = settle(node, home, id, &plan, &control, &reaper);
+    match result {
+        Ok(()) => Ok(reaper),
+        Err(error) => {
+            let _ = pidfd::send_signal(&reaper.pidfd, libc::SIGKILL);
+            reaper.wait();
+            Err(error)
+        }
+    }
+}
+
+fn settle(
+    node: &Node,
+    home: &Home,
+    id: &str,
+    plan: &plan::Plan,
+    control: &Control,
+    reaper: &Reaper,
+) -> Result<()> {
+    let mut proc = None;
+    loop {
+        match control.receive()? {
+            Message::Fd(fd) => proc = Some(fd),
+            Message::Ready => break,
+            Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
+            Message::Closed => {
+                return Err(Error::new(ErrorKind::System, "start")
+                    .on("the pod's init")
+                    .because("it ended early"));
+            }
+        }
+    }
+    let proc = proc.ok_or_else(|| Error::new(ErrorKind::System, "hear from").on("the pod's init"))?;
+    let namespace =
+        namespace::of_process(&node.0.proc, reaper.pid, Kind::Pid).step("open", "the PID namespace")?;
+    thread::run(|| {
+        let pins = PodPins::enter(&home.pins, id)?;
+        pins.pin_namespace(Kind::Pid, &namespace)?;
+        pins.attach(PROC, &proc)
+    })?;
+    control.start()?;
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The socket between the library and init: init tells that it is ready or what failed, the library says when to
+//! start. When init has executed the container's program, its end is closed and the library reads the end of file.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::init::wire;
+use crate::sys;
+
+/// What init says.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// All steps up to the barrier are done.
+    Ready,
+    /// The step of that index failed in that call with that error number.
+    Failed { step: usize, call: u16, errno: Errno },
+    /// A file descriptor.
+    Fd(OwnedFd),
+    /// Init has executed the program, or has ended.
+    Closed,
+}
+
+/// The library's end.
+#[derive(Debug)]
+pub(crate) struct Control(OwnedFd);
+
+impl Control {
+    /// A connected pair: the library's end, and init's.
+    pub(crate) fn pair() -> Result<(Control, OwnedFd)> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (ours, inits) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+            .step("make", "the control socket of init")?;
+        let inits = sys::fd::clear_of_stdio(inits).step("duplicate", "the control socket of init")?;
+        Ok((Control(ours), inits))
+    }
+
+    /// Lets init go on from the barrier.
+    pub(crate) fn start(&self) -> Result<()> {
+        let message: Vec<u8> =
+            [wire::MSG_START, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&message)], &[], MsgFlags::MSG_NOSIGNAL, None)
+            .map(drop)
+            .step("tell", "init to start")
+    }
+
+    /// The next message; waits for it.
+    pub(crate) fn receive(&self) -> Result<Message> {
+        let mut bytes = [0u8; 12];
+        let mut space = cmsg_space!(OwnedFd);
+        let (length, fd) = loop {
+            let mut iov = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut iov, Some(&mut space), flags) {
+                // ECONNRESET: init ended with a message of ours unread. That is told once, before all that init itself
+                // has said, for instance which step failed; then comes the end of file.
+                Err(Errno::EINTR | Errno::ECONNRESET) => continue,
+                Err(errno) => return Err(errno).step("hear from", "init"),
+                Ok(message) => {
+                    let mut fd = None;
+                    for control in message.cmsgs().step("read the control data of", "init's message")? {
+                        if let ControlMessageOwned::ScmRights(fds) = control {
+                            for raw in fds {
+                                fd = Some(take(raw));
+                            }
+                        }
+                    }
+                    break (message.bytes, fd);
+                }
+            }
+        };
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        match (length, word(0), fd) {
+            (0, ..) => Ok(Message::Closed),
+            (12, wire::MSG_READY, None) => Ok(Message::Ready),
+            (12, wire::MSG_FAILED, None) => Ok(Message::Failed {
+                step: word(4) as usize,
+                call: (word(8) >> 16) as u16,
+                errno: Errno::from_raw((word(8) & 0xffff) as i32),
+            }),
+            (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
+            _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
+        }
+    }
+}
+
+#[allow(unsafe_code, reason = "SCM_RIGHTS gives bare numbers")]
+fn take(raw: i32) -> OwnedFd {
+    // SAFETY: recvmsg(2) just made this file descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

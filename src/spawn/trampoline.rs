@@ -1,0 +1,242 @@
+//! From the host program to init in one clone3(2) and one execveat(2).
+//!
+//! The child shares the memory of the host program until it executes init (`CLONE_VM | CLONE_VFORK`): nothing is
+//! copied, however large the host is. In return it may do next to nothing: it runs on a stack of its own, with all
+//! signals blocked, makes raw system calls only, touches no thread-local storage (that is the calling thread's), and
+//! neither allocates nor locks. It must not change its identity either: changing the user id would make the whole
+//! host program undumpable, since both share one address space.
+#![allow(unsafe_code, reason = "a child that shares memory is made and lives by raw system calls")]
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::CloneFlags;
+
+use crate::error::{Context, Error, Result};
+use crate::sys::thread;
+
+/// Room for the child's few frames.
+const STACK: usize = 32 << 10;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLOSE_RANGE_CLOEXEC: usize = 4;
+
+/// `struct clone_args` of clone3(2).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A process to be: init, with these files, in these new namespaces and this cgroup.
+pub(crate) struct Launch<'a> {
+    /// The sealed image of init.
+    pub(crate) init: BorrowedFd<'a>,
+    /// The sealed plan.
+    pub(crate) plan: BorrowedFd<'a>,
+    /// What init finds open besides the plan, under the same numbers.
+    pub(crate) inherited: &'a [RawFd],
+    /// Namespaces that are new for it.
+    pub(crate) namespaces: CloneFlags,
+    /// The directory of the cgroup that it starts in.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// A process that runs init.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// What the child reads, and where it leaves the error number when it cannot execute init.
+struct Task<'a> {
+    init: RawFd,
+    keep: &'a [RawFd],
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+    failure: AtomicI32,
+}
+
+impl Launch<'_> {
+    /// Makes the process from the calling library thread, whose mount namespace it copies.
+    pub(crate) fn spawn(self) -> Result<Child> {
+        let plan = CString::new(self.plan.as_raw_fd().to_string()).expect("digits have no NUL");
+        let argv = [c"pericarp-init".as_ptr(), plan.as_ptr(), std::ptr::null()];
+        let envp = [std::ptr::null()];
+        let mut keep = Vec::with_capacity(self.inherited.len() + 1);
+        keep.push(self.plan.as_raw_fd());
+        keep.extend_from_slice(self.inherited);
+        let task = Task {
+            init: self.init.as_raw_fd(),
+            keep: &keep,
+            argv: argv.as_ptr(),
+            envp: envp.as_ptr(),
+            failure: AtomicI32::new(0),
+        };
+        let mut stack = vec![0u128; STACK / size_of::<u128>()];
+        let mut pidfd: RawFd = -1;
+        let mut args = CloneArgs {
+            flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64
+                | self.namespaces.bits() as u64,
+            pidfd: (&raw mut pidfd).addr() as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            stack: stack.as_mut_ptr().addr() as u64,
+            stack_size: STACK as u64,
+            ..CloneArgs::default()
+        };
+        if let Some(cgroup) = self.cgroup {
+            args.flags |= CLONE_INTO_CGROUP;
+            args.cgroup = cgroup.as_raw_fd() as u64;
+        }
+        // SAFETY: the child runs `child` on the stack given, which outlives it in this address space: CLONE_VFORK
+        // keeps this thread here until the child has executed init or ended. `task` is valid as long.
+        let pid = thread::with_all_signals_blocked(|| unsafe { clone3(&args, &raw const task) });
+        if pid < 0 {
+            return Err(Errno::from_raw(-pid as i32)).step("clone3", "a process for init");
+        }
+        // SAFETY: CLONE_PIDFD stored a new file descriptor there.
+        let child = Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };
+        match task.failure.load(Ordering::Relaxed) {
+            0 => Ok(child),
+            errno => {
+                // It is about to end; nobody else may learn of it. CLONE_VFORK let this thread go when the child gave up
+                // the address space, which is before it can be reaped.
+                let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
+                while poll(&mut ended, PollTimeout::NONE) == Err(Errno::EINTR) {}
+                let _ = crate::sys::pidfd::reap(&child.pidfd);
+                Err(Error::system(Errno::from_raw(errno), "execute").on("the sealed image of init"))
+            }
+        }
+    }
+}
+
+/// All that happens in the child before init.
+///
+/// # Safety
+/// Runs in the child of `clone3` only; see the module documentation for what it may not do.
+unsafe extern "C" fn child(task: *const Task) -> ! {
+    // SAFETY: the parent keeps the task alive while the child has not executed init.
+    let task = unsafe { &*task };
+    // Files of the host program that were not opened with O_CLOEXEC end here, and those that init needs stay. The
+    // table of files is a copy: nothing changes for the host program.
+    raw_syscall(libc::SYS_close_range, [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0]);
+    let mut result = 0;
+    let mut i = 0;
+    while i < task.keep.len() && result == 0 {
+        // SAFETY: i is within the slice; no bounds check means no panic machinery in the child.
+        let fd = unsafe { *task.keep.get_unchecked(i) };
+        result = raw_syscall(libc::SYS_fcntl, [fd as usize, libc::F_SETFD as usize, 0, 0, 0]);
+        i += 1;
+    }
+    if result == 0 {
+        result = raw_syscall(
+            libc::SYS_execveat,
+            [
+                task.init as usize,
+                c"".as_ptr().addr(),
+                task.argv.addr(),
+                task.envp.addr(),
+                libc::AT_EMPTY_PATH as usize,
+            ],
+        );
+    }
+    task.failure.store(-result as i32, Ordering::Relaxed);
+    loop {
+        raw_syscall(libc::SYS_exit_group, [127, 0, 0, 0, 0]);
+    }
+}
+
+/// clone3(2): returns in the parent, and calls `child(task)` in the child.
+///
+/// # Safety
+/// `args` must say `CLONE_VM | CLONE_VFORK` with a stack that nobody else uses.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone3(args: *const CloneArgs, task: *const Task) -> isize {
+    let result: isize;
+    // SAFETY: in the child, rsp is the top of the new stack (16-byte aligned) and r12, r13 are as in the parent.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") args,
+            in("rsi") size_of::<CloneArgs>(),
+            in("r12") child as unsafe extern "C" fn(*const Task) -> !,
+            in("r13") task,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// clone3(2): returns in the parent, and calls `child(task)` in the child.
+///
+/// # Safety
+/// `args` must say `CLONE_VM | CLONE_VFORK` with a stack that nobody else uses.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone3(args: *const CloneArgs, task: *const Task) -> isize {
+    let result: isize;
+    // SAFETY: in the child, sp is the top of the new stack and x9, x10 are as in the parent.
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x10",
+            "blr x9",
+            "brk #1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") args => result,
+            in("x1") size_of::<CloneArgs>(),
+            in("x9") child as unsafe extern "C" fn(*const Task) -> !,
+            in("x10") task,
+        );
+    }
+    result
+}
+
+/// A system call that leaves errno, which is thread-local, alone: the kernel's own return value.
+#[cfg(target_arch = "x86_64")]
+fn raw_syscall(number: libc::c_long, args: [usize; 5]) -> isize {
+    let result: isize;
+    // SAFETY: the callers above pass numbers and pointers to memory that outlives the call.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") number as isize => result, in("rdi") args[0], in("rsi") args[1],
+            in("rdx") args[2], in("r10") args[3], in("r8") args[4], lateout("rcx") _, lateout("r11") _,
+            options(nostack));
+    }
+    result
+}
+
+/// A system call that leaves errno, which is thread-local, alone: the kernel's own return value.
+#[cfg(target_arch = "aarch64")]
+fn raw_syscall(number: libc::c_long, args: [usize; 5]) -> isize {
+    let result: isize;
+    // SAFETY: the callers above pass numbers and pointers to memory that outlives the call.
+    unsafe {
+        std::arch::asm!("svc 0", in("x8") number, inlateout("x0") args[0] => result, in("x1") args[1],
+            in("x2") args[2], in("x3") args[3], in("x4") args[4], options(nostack));
+    }
+    result
+}

@@ -1,0 +1,410 @@
+//! One container: its program, its root filesystem and its isolation.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::mount::Mount;
+use super::pod::PidMode;
+use super::resources::Resources;
+use super::security::Security;
+use super::stdio::{Stdio, StdioSet};
+
+/// A container to make with `Pod::create_container`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ContainerSpec {
+    /// A DNS label, at most 63 bytes, unique in the pod.
+    pub name: String,
+    /// The root filesystem.
+    pub rootfs: Rootfs,
+    /// The program and its arguments, at least one. A program without a slash is looked for in the container's
+    /// `PATH`.
+    pub args: Vec<String>,
+    /// The environment, whole: nothing of the host's is passed on. `PATH` is added when it is missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// The working directory: an absolute path in the container, made when it is missing.
+    #[serde(default = "ContainerSpec::default_cwd")]
+    pub cwd: PathBuf,
+    /// The identity of the process.
+    #[serde(default)]
+    pub user: User,
+    /// The file mode creation mask; `0o022` unless said otherwise.
+    #[serde(default = "ContainerSpec::default_umask")]
+    pub umask: u32,
+    /// Resource limits of the process, see setrlimit(2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rlimits: Vec<Rlimit>,
+    /// Mounts in addition to the default ones, in this order. One with the destination of a default mount
+    /// replaces it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mount>,
+    /// Whether `/proc`, `/sys`, `/sys/fs/cgroup`, `/dev`, `/dev/pts`, `/dev/shm` and `/dev/mqueue` are mounted
+    /// unasked; on unless said otherwise.
+    #[serde(default = "yes")]
+    pub default_mounts: bool,
+    /// Standard input, output and error.
+    #[serde(default)]
+    pub stdio: StdioSet,
+    /// Capabilities, seccomp, masked paths.
+    #[serde(default)]
+    pub security: Security,
+    /// Limits of the container's cgroup.
+    #[serde(default)]
+    pub resources: Resources,
+    /// The PID namespace, where it is not what the pod says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<PidMode>,
+    /// The signal that asks the container to end; `SIGTERM` (15) unless said otherwise.
+    #[serde(default = "ContainerSpec::default_stop_signal")]
+    pub stop_signal: i32,
+    /// For whoever selects containers; the library only keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For whoever made the container; the library only keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ContainerSpec {
+    fn default_cwd() -> PathBuf {
+        PathBuf::from("/")
+    }
+
+    fn default_umask() -> u32 {
+        0o022
+    }
+
+    fn default_stop_signal() -> i32 {
+        libc::SIGTERM
+    }
+
+    /// A container of that name, with the program still to be given by [`args`](Self::args).
+    pub fn new(name: impl Into<String>, rootfs: Rootfs) -> Self {
+        ContainerSpec {
+            name: name.into(),
+            rootfs,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: Self::default_cwd(),
+            user: User::default(),
+            umask: Self::default_umask(),
+            rlimits: Vec::new(),
+            mounts: Vec::new(),
+            default_mounts: true,
+            stdio: StdioSet::default(),
+            security: Security::default(),
+            resources: Resources::default(),
+            pid: None,
+            stop_signal: Self::default_stop_signal(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Sets the program and its arguments.
+    pub fn args<S: Into<String>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args = args.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds an environment variable.
+    pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets [`cwd`](Self::cwd).
+    pub fn cwd(mut self, cwd: impl Into<PathBuf>) -> Self {
+        self.cwd = cwd.into();
+        self
+    }
+
+    /// Sets user and group id.
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user.uid = uid;
+        self.user.gid = gid;
+        self
+    }
+
+    /// Sets the supplementary groups.
+    pub fn additional_gids(mut self, gids: impl IntoIterator<Item = u32>) -> Self {
+        self.user.additional_gids = gids.into_iter().collect();
+        self
+    }
+
+    /// Sets [`umask`](Self::umask).
+    pub fn umask(mut self, umask: u32) -> Self {
+        self.umask = umask;
+        self
+    }
+
+    /// Adds a resource limit.
+    pub fn rlimit(mut self, resource: RlimitResource, soft: u64, hard: u64) -> Self {
+        self.rlimits.push(Rlimit { resource, soft, hard });
+        self
+    }
+
+    /// Adds a mount.
+    pub fn mount(mut self, mount: Mount) -> Self {
+        self.mounts.push(mount);
+        self
+    }
+
+    /// Sets [`default_mounts`](Self::default_mounts).
+    pub fn default_mounts(mut self, on: bool) -> Self {
+        self.default_mounts = on;
+        self
+    }
+
+    /// Sets standard input.
+    pub fn stdin(mut self, stdio: Stdio) -> Self {
+        self.stdio.stdin = stdio;
+        self
+    }
+
+    /// Sets standard output.
+    pub fn stdout(mut self, stdio: Stdio) -> Self {
+        self.stdio.stdout = stdio;
+        self
+    }
+
+    /// Sets standard error.
+    pub fn stderr(mut self, stdio: Stdio) -> Self {
+        self.stdio.stderr = stdio;
+        self
+    }
+
+    /// Sets [`security`](Self::security).
+    pub fn security(mut self, security: Security) -> Self {
+        self.security = security;
+        self
+    }
+
+    /// Sets [`resources`](Self::resources).
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.resources = resources;
+        self
+    }
+
+    /// Sets [`pid`](Self::pid).
+    pub fn pid(mut self, mode: PidMode) -> Self {
+        self.pid = Some(mode);
+        self
+    }
+
+    /// Sets [`stop_signal`](Self::stop_signal).
+    pub fn stop_signal(mut self, signal: i32) -> Self {
+        self.stop_signal = signal;
+        self
+    }
+
+    /// Adds a label.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds an annotation.
+    pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.annotations.insert(key.into(), value.into());
+        self
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The root filesystem of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Rootfs {
+    /// A directory of the host, with what is mounted below it. Missing mount points are made in it.
+    #[serde(rename_all = "camelCase")]
+    Directory {
+        /// Its absolute path.
+        path: PathBuf,
+        /// Whether the container sees it read-only.
+        #[serde(default)]
+        readonly: bool,
+    },
+    /// An overlay of directories, see the kernel's overlayfs documentation.
+    #[serde(rename_all = "camelCase")]
+    Overlay {
+        /// Read-only layers, the topmost first; at most 64. What is mounted below them is not seen.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        #[serde(default)]
+        upper: Upper,
+        /// Whether the container sees the whole read-only.
+        #[serde(default)]
+        readonly: bool,
+    },
+}
+
+impl Rootfs {
+    /// A directory, writable.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Rootfs::Directory { path: path.into(), readonly: false }
+    }
+
+    /// An overlay of these layers, topmost first, whose changes are thrown away with the container.
+    pub fn overlay<P: Into<PathBuf>>(lower: impl IntoIterator<Item = P>) -> Self {
+        Rootfs::Overlay {
+            lower: lower.into_iter().map(Into::into).collect(),
+            upper: Upper::default(),
+            readonly: false,
+        }
+    }
+
+    /// The same root filesystem, read-only for the container.
+    pub fn readonly(mut self) -> Self {
+        match &mut self {
+            Rootfs::Directory { readonly, .. } | Rootfs::Overlay { readonly, .. } => *readonly = true,
+        }
+        self
+    }
+}
+
+/// Where the changes of an overlay go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Upper {
+    /// A tmpfs that ends with the container.
+    #[serde(rename_all = "camelCase")]
+    Tmpfs {
+        /// Bytes; half of the machine's memory when `None` (the kernel's default).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
+    },
+    /// A directory that stays, and an empty one on the same filesystem for overlayfs' own use.
+    #[serde(rename_all = "camelCase")]
+    Directory {
+        /// Where changes go.
+        upper: PathBuf,
+        /// overlayfs' work directory.
+        work: PathBuf,
+    },
+}
+
+impl Default for Upper {
+    fn default() -> Self {
+        Upper::Tmpfs { size: None }
+    }
+}
+
+/// The identity of a process. Names are for the caller to resolve: the library takes numbers only.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct User {
+    /// User id; 4294967295 (-1) is refused.
+    pub uid: u32,
+    /// Group id; 4294967295 (-1) is refused.
+    pub gid: u32,
+    /// Supplementary groups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_gids: Vec<u32>,
+}
+
+/// A resource limit, see setrlimit(2). [`Rlimit::INFINITY`] means none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rlimit {
+    /// What is limited.
+    #[serde(rename = "type")]
+    pub resource: RlimitResource,
+    /// The limit that acts.
+    pub soft: u64,
+    /// What the process may raise it to.
+    pub hard: u64,
+}
+
+impl Rlimit {
+    /// No limit (`RLIM_INFINITY`).
+    pub const INFINITY: u64 = u64::MAX;
+}
+
+/// What a resource limit limits. In JSON the name of setrlimit(2), `"RLIMIT_NOFILE"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "the names are those of setrlimit(2)")]
+pub enum RlimitResource {
+    #[serde(rename = "RLIMIT_AS")]
+    As = libc::RLIMIT_AS,
+    #[serde(rename = "RLIMIT_CORE")]
+    Core = libc::RLIMIT_CORE,
+    #[serde(rename = "RLIMIT_CPU")]
+    Cpu = libc::RLIMIT_CPU,
+    #[serde(rename = "RLIMIT_DATA")]
+    Data = libc::RLIMIT_DATA,
+    #[serde(rename = "RLIMIT_FSIZE")]
+    Fsize = libc::RLIMIT_FSIZE,
+    #[serde(rename = "RLIMIT_LOCKS")]
+    Locks = libc::RLIMIT_LOCKS,
+    #[serde(rename = "RLIMIT_MEMLOCK")]
+    Memlock = libc::RLIMIT_MEMLOCK,
+    #[serde(rename = "RLIMIT_MSGQUEUE")]
+    Msgqueue = libc::RLIMIT_MSGQUEUE,
+    #[serde(rename = "RLIMIT_NICE")]
+    Nice = libc::RLIMIT_NICE,
+    #[serde(rename = "RLIMIT_NOFILE")]
+    Nofile = libc::RLIMIT_NOFILE,
+    #[serde(rename = "RLIMIT_NPROC")]
+    Nproc = libc::RLIMIT_NPROC,
+    #[serde(rename = "RLIMIT_RSS")]
+    Rss = libc::RLIMIT_RSS,
+    #[serde(rename = "RLIMIT_RTPRIO")]
+    Rtprio = libc::RLIMIT_RTPRIO,
+    #[serde(rename = "RLIMIT_RTTIME")]
+    Rttime = libc::RLIMIT_RTTIME,
+    #[serde(rename = "RLIMIT_SIGPENDING")]
+    Sigpending = libc::RLIMIT_SIGPENDING,
+    #[serde(rename = "RLIMIT_STACK")]
+    Stack = libc::RLIMIT_STACK,
+}
+
+impl RlimitResource {
+    /// The name in setrlimit(2).
+    pub fn name(self) -> &'static str {
+        use RlimitResource::*;
+        match self {
+            As => "RLIMIT_AS",
+            Core => "RLIMIT_CORE",
+            Cpu => "RLIMIT_CPU",
+            Data => "RLIMIT_DATA",
+            Fsize => "RLIMIT_FSIZE",
+            Locks => "RLIMIT_LOCKS",
+            Memlock => "RLIMIT_MEMLOCK",
+            Msgqueue => "RLIMIT_MSGQUEUE",
+            Nice => "RLIMIT_NICE",
+            Nofile => "RLIMIT_NOFILE",
+            Nproc => "RLIMIT_NPROC",
+            Rss => "RLIMIT_RSS",
+            Rtprio => "RLIMIT_RTPRIO",
+            Rttime => "RLIMIT_RTTIME",
+            Sigpending => "RLIMIT_SIGPENDING",
+            Stack => "RLIMIT_STACK",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_of_root_filesystems_are_named() {
+        for (json, key) in [
+            (r#"{"directory":{"path":"/","read_only":true}}"#, "read_only"),
+            (r#"{"overlay":{"lower":["/"],"uper":{"tmpfs":{}}}}"#, "uper"),
+            (r#"{"overlay":{"lower":["/"],"upper":{"tmpfs":{"sise":1}}}}"#, "sise"),
+        ] {
+            let error = serde_json::from_str::<Rootfs>(json).unwrap_err().to_string();
+            assert!(error.contains(&format!("unknown field `{key}`")), "{json}: {error}");
+        }
+    }
+}

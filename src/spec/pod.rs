@@ -1,0 +1,281 @@
+//! The shared context: what containers of a pod have in common.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::ipc::IpcObjects;
+use super::resources::Resources;
+
+/// A pod to make: `Node::create_pod` turns it into namespaces, mounts and a cgroup, without any process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PodSpec {
+    /// A DNS subdomain (RFC 1123), at most 253 bytes; unique among the node's pods of the same namespace.
+    pub name: String,
+    /// A DNS label, at most 63 bytes.
+    #[serde(default = "PodSpec::default_namespace")]
+    pub namespace: String,
+    /// For whoever selects pods; the library only keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For whoever made the pod; the library only keeps them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The host name. When `None`: the first 63 bytes of the name, less trailing `-` and `.`, as Kubernetes does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// The NIS domain name, see setdomainname(2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Whether containers get `/etc/hostname` and `/etc/hosts` that fit the pod, mounted over their own.
+    #[serde(default)]
+    pub hostname_files: bool,
+    /// Kernel parameters of the pod's own namespaces, by their dotted names (`net.ipv4.tcp_syncookies`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Where each namespace comes from.
+    #[serde(default)]
+    pub namespaces: PodNamespaces,
+    /// Bytes of the tmpfs at `/dev/shm`; 64 MiB unless said otherwise.
+    #[serde(default = "PodSpec::default_shm_size")]
+    pub shm_size: u64,
+    /// Volumes that containers of the pod can mount by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// Limits of the pod as a whole.
+    #[serde(default)]
+    pub resources: Resources,
+    /// IPC objects that are there before the first container.
+    #[serde(default, skip_serializing_if = "IpcObjects::is_empty")]
+    pub ipc: IpcObjects,
+    /// An ephemeral pod lives no longer than the program that made it, and no other program can open it.
+    #[serde(default)]
+    pub ephemeral: bool,
+}
+
+impl PodSpec {
+    fn default_namespace() -> String {
+        "default".to_string()
+    }
+
+    fn default_shm_size() -> u64 {
+        64 << 20
+    }
+
+    /// A pod of that name in namespace `default`, with all namespaces its own.
+    pub fn new(name: impl Into<String>) -> Self {
+        PodSpec {
+            name: name.into(),
+            namespace: Self::default_namespace(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            hostname: None,
+            domainname: None,
+            hostname_files: false,
+            sysctls: BTreeMap::new(),
+            namespaces: PodNamespaces::default(),
+            shm_size: Self::default_shm_size(),
+            volumes: Vec::new(),
+            resources: Resources::default(),
+            ipc: IpcObjects::default(),
+            ephemeral: false,
+        }
+    }
+
+    /// Sets [`namespace`](Self::namespace).
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// Adds a label.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Adds an annotation.
+    pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.annotations.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets [`hostname`](Self::hostname).
+    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
+        self.hostname = Some(hostname.into());
+        self
+    }
+
+    /// Sets [`domainname`](Self::domainname).
+    pub fn domainname(mut self, domainname: impl Into<String>) -> Self {
+        self.domainname = Some(domainname.into());
+        self
+    }
+
+    /// Sets [`hostname_files`](Self::hostname_files).
+    pub fn hostname_files(mut self, on: bool) -> Self {
+        self.hostname_files = on;
+        self
+    }
+
+    /// Adds a kernel parameter.
+    pub fn sysctl(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.sysctls.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets the network namespace.
+    pub fn network(mut self, mode: NamespaceMode) -> Self {
+        self.namespaces.network = mode;
+        self
+    }
+
+    /// Sets the IPC namespace.
+    pub fn ipc_namespace(mut self, mode: NamespaceMode) -> Self {
+        self.namespaces.ipc = mode;
+        self
+    }
+
+    /// Sets the UTS namespace.
+    pub fn uts(mut self, mode: NamespaceMode) -> Self {
+        self.namespaces.uts = mode;
+        self
+    }
+
+    /// Sets the PID namespace of the pod's containers.
+    pub fn pid(mut self, mode: PidMode) -> Self {
+        self.namespaces.pid = mode;
+        self
+    }
+
+    /// Sets [`shm_size`](Self::shm_size).
+    pub fn shm_size(mut self, bytes: u64) -> Self {
+        self.shm_size = bytes;
+        self
+    }
+
+    /// Adds a volume.
+    pub fn volume(mut self, volume: Volume) -> Self {
+        self.volumes.push(volume);
+        self
+    }
+
+    /// Sets [`resources`](Self::resources).
+    pub fn resources(mut self, resources: Resources) -> Self {
+        self.resources = resources;
+        self
+    }
+
+    /// Sets the IPC objects that are there from the start.
+    pub fn ipc(mut self, objects: IpcObjects) -> Self {
+        self.ipc = objects;
+        self
+    }
+
+    /// Sets [`ephemeral`](Self::ephemeral).
+    pub fn ephemeral(mut self, on: bool) -> Self {
+        self.ephemeral = on;
+        self
+    }
+
+    /// The host name that the pod gets: the given one, or the one made from the name.
+    ///
+    /// Kubernetes cuts after 63 bytes and trims `-` and `.` from the end.
+    pub fn effective_hostname(&self) -> String {
+        self.hostname.clone().unwrap_or_else(|| super::hostname_from_name(&self.name))
+    }
+}
+
+/// Where each namespace of a pod comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct PodNamespaces {
+    /// The network namespace.
+    pub network: NamespaceMode,
+    /// The IPC namespace, which also decides whose `/dev/shm` and `/dev/mqueue` containers get.
+    pub ipc: NamespaceMode,
+    /// The UTS namespace (host name and domain name).
+    pub uts: NamespaceMode,
+    /// The PID namespaces of the containers.
+    pub pid: PidMode,
+}
+
+/// Where a namespace comes from; see namespaces(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NamespaceMode {
+    /// A new one, the pod's own.
+    #[default]
+    Pod,
+    /// The one that the calling thread is in.
+    Host,
+    /// The one at that path: a file of `/proc/PID/ns`, or a bind mount of one. An open file descriptor can be
+    /// given as `/proc/self/fd/N`. It is opened once, when the pod is made.
+    Path(PathBuf),
+}
+
+/// Where a container's PID namespace comes from; see pid_namespaces(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PidMode {
+    /// A new one for each container, whose first process is process 1.
+    #[default]
+    Container,
+    /// One for all containers of the pod. A few kilobytes of init stay as its process 1 and reap orphans.
+    Pod,
+    /// The host's.
+    Host,
+    /// That of another container of the pod, which must be running. Only for a container, not for a pod.
+    Target(String),
+}
+
+/// A directory that containers of a pod share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Volume {
+    /// A DNS label, unique in the pod.
+    pub name: String,
+    /// What it is.
+    pub source: VolumeSource,
+}
+
+impl Volume {
+    /// A tmpfs of at most so many bytes; it ends with the pod.
+    pub fn tmpfs(name: impl Into<String>, size: u64) -> Self {
+        Volume { name: name.into(), source: VolumeSource::Tmpfs { size, mode: default_volume_mode() } }
+    }
+
+    /// A directory of the host, which stays when the pod ends.
+    pub fn directory(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Volume { name: name.into(), source: VolumeSource::Directory { path: path.into() } }
+    }
+}
+
+/// What a volume is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum VolumeSource {
+    /// A tmpfs of the pod, see tmpfs(5).
+    #[serde(rename_all = "camelCase")]
+    Tmpfs {
+        /// Bytes, more than 0.
+        size: u64,
+        /// Permission bits of its root directory; `0o777` unless said otherwise, as Kubernetes' emptyDir.
+        #[serde(default = "default_volume_mode")]
+        mode: u32,
+    },
+    /// A directory of the host, with what is mounted below it.
+    #[serde(rename_all = "camelCase")]
+    Directory {
+        /// Its absolute path, resolved once, when the pod is made.
+        path: PathBuf,
+    },
+}
+
+fn default_volume_mode() -> u32 {
+    0o777
+}

@@ -1,0 +1,277 @@
+//! Specifications survive JSON: what is written is read back the same, and keys that nobody knows are refused.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::*;
+
+fn path() -> impl Strategy<Value = PathBuf> {
+    prop_oneof![3 => "(/[a-z .\\\\\"\u{e4}:,]{1,8}){1,4}", 1 => any::<String>()].prop_map(PathBuf::from)
+}
+
+fn strings() -> impl Strategy<Value = BTreeMap<String, String>> {
+    btree_map(any::<String>(), any::<String>(), 0..4)
+}
+
+fn limit() -> impl Strategy<Value = Limit> {
+    prop_oneof![any::<u64>().prop_map(Limit::At), Just(Limit::MAX)]
+}
+
+fn resources() -> impl Strategy<Value = Resources> {
+    let max = (limit(), any::<u64>()).prop_map(|(quota, period)| CpuMax { quota, period });
+    let cpu = (of(any::<u64>()), of(max)).prop_map(|(weight, max)| CpuResources { weight, max });
+    let memory = (of(limit()), of(limit()), of(limit()), of(limit()), of(limit()), of(any::<bool>()))
+        .prop_map(|(max, high, low, min, swap_max, oom_group)| MemoryResources {
+            max,
+            high,
+            low,
+            min,
+            swap_max,
+            oom_group,
+        });
+    let cpuset =
+        (of("[0-9,-]{0,9}"), of("[0-9,-]{0,9}")).prop_map(|(cpus, mems)| CpusetResources { cpus, mems });
+    let rates = [of(limit()), of(limit()), of(limit()), of(limit())];
+    let line = (any::<u32>(), any::<u32>(), rates).prop_map(|(major, minor, [rbps, wbps, riops, wiops])| {
+        IoMax { major, minor, rbps, wbps, riops, wiops }
+    });
+    let io = (of(any::<u64>()), vec(line, 0..3)).prop_map(|(weight, max)| IoResources { weight, max });
+    (cpu, memory, of(limit()), cpuset, io).prop_map(|(cpu, memory, pids_max, cpuset, io)| Resources {
+        cpu,
+        memory,
+        pids_max,
+        cpuset,
+        io,
+    })
+}
+
+fn ipc() -> impl Strategy<Value = IpcObjects> {
+    let owner = || (any::<u32>(), any::<u32>(), any::<u32>());
+    let shm = (any::<String>(), any::<u64>(), owner())
+        .prop_map(|(name, size, (mode, uid, gid))| ShmObjectSpec { name, size, mode, uid, gid });
+    let mqueue = (any::<String>(), any::<u32>(), any::<u32>(), owner()).prop_map(
+        |(name, max_messages, message_size, (mode, uid, gid))| MessageQueueSpec {
+            name,
+            max_messages,
+            message_size,
+            mode,
+            uid,
+            gid,
+        },
+    );
+    let sysv_shm = (any::<i32>(), any::<u64>(), owner())
+        .prop_map(|(key, size, (mode, uid, gid))| SharedMemorySpec { key, size, mode, uid, gid });
+    let sysv_sem = (any::<i32>(), vec(any::<u16>(), 0..4), owner())
+        .prop_map(|(key, values, (mode, uid, gid))| SemaphoreSetSpec { key, values, mode, uid, gid });
+    let sysv_msg =
+        (any::<i32>(), of(any::<u64>()), owner()).prop_map(|(key, max_bytes, (mode, uid, gid))| {
+            SysvMessageQueueSpec { key, max_bytes, mode, uid, gid }
+        });
+    (vec(shm, 0..3), vec(mqueue, 0..3), vec(sysv_shm, 0..3), vec(sysv_sem, 0..3), vec(sysv_msg, 0..3))
+        .prop_map(|(shm, mqueues, sysv_shm, sysv_sem, sysv_msg)| IpcObjects {
+            shm,
+            mqueues,
+            sysv_shm,
+            sysv_sem,
+            sysv_msg,
+        })
+}
+
+fn pid_mode() -> impl Strategy<Value = PidMode> {
+    prop_oneof![
+        select(vec![PidMode::Container, PidMode::Pod, PidMode::Host]),
+        any::<String>().prop_map(PidMode::Target),
+    ]
+}
+
+fn namespaces() -> impl Strategy<Value = PodNamespaces> {
+    let mode = || {
+        prop_oneof![Just(NamespaceMode::Pod), Just(NamespaceMode::Host), path().prop_map(NamespaceMode::Path),]
+    };
+    (mode(), mode(), mode(), pid_mode()).prop_map(|(network, ipc, uts, pid)| PodNamespaces {
+        network,
+        ipc,
+        uts,
+        pid,
+    })
+}
+
+fn volume() -> impl Strategy<Value = Volume> {
+    let source = prop_oneof![
+        (any::<u64>(), any::<u32>()).prop_map(|(size, mode)| VolumeSource::Tmpfs { size, mode }),
+        path().prop_map(|path| VolumeSource::Directory { path }),
+    ];
+    (any::<String>(), source).prop_map(|(name, source)| Volume { name, source })
+}
+
+fn pod() -> impl Strategy<Value = PodSpec> {
+    let names = (any::<String>(), any::<String>(), of(any::<String>()), of(any::<String>()));
+    let maps = (strings(), strings(), strings());
+    let flags = (any::<bool>(), any::<bool>(), any::<u64>());
+    (names, maps, flags, namespaces(), vec(volume(), 0..3), resources(), ipc()).prop_map(
+        |(names, maps, flags, namespaces, volumes, resources, ipc)| {
+            let mut pod = PodSpec::new(names.0).namespace(names.1).ipc(ipc).resources(resources);
+            (pod.hostname, pod.domainname) = (names.2, names.3);
+            (pod.labels, pod.annotations, pod.sysctls) = maps;
+            (pod.hostname_files, pod.ephemeral, pod.shm_size) = flags;
+            (pod.namespaces, pod.volumes) = (namespaces, volumes);
+            pod
+        },
+    )
+}
+
+fn mount() -> impl Strategy<Value = Mount> {
+    let kind = prop_oneof![
+        (path(), any::<bool>()).prop_map(|(source, recursive)| MountKind::Bind { source, recursive }),
+        (of(any::<u64>()), of(any::<u32>())).prop_map(|(size, mode)| MountKind::Tmpfs { size, mode }),
+        (any::<String>(), of(path())).prop_map(|(name, sub_path)| MountKind::Volume { name, sub_path }),
+        select(vec![
+            MountKind::Proc,
+            MountKind::Sysfs,
+            MountKind::Cgroup,
+            MountKind::Devpts,
+            MountKind::Shm,
+            MountKind::Mqueue,
+        ]),
+    ];
+    let propagation = select(vec![Propagation::Private, Propagation::Slave, Propagation::Shared]);
+    (kind, path(), any::<[bool; 5]>(), propagation).prop_map(|(kind, destination, flags, propagation)| {
+        let mut mount = Mount::of(kind, destination).propagation(propagation);
+        [mount.readonly, mount.readonly_recursive, mount.nosuid, mount.nodev, mount.noexec] = flags;
+        mount
+    })
+}
+
+fn rootfs() -> impl Strategy<Value = Rootfs> {
+    let upper = prop_oneof![
+        of(any::<u64>()).prop_map(|size| Upper::Tmpfs { size }),
+        (path(), path()).prop_map(|(upper, work)| Upper::Directory { upper, work }),
+    ];
+    prop_oneof![
+        (path(), any::<bool>()).prop_map(|(path, readonly)| Rootfs::Directory { path, readonly }),
+        (vec(path(), 0..4), upper, any::<bool>()).prop_map(|(lower, upper, readonly)| Rootfs::Overlay {
+            lower,
+            upper,
+            readonly
+        }),
+    ]
+}
+
+fn security() -> impl Strategy<Value = Security> {
+    let all: Vec<Capability> = caps::all().into_iter().collect();
+    let set = || {
+        let few = subsequence(all.clone(), 0..all.len());
+        few.prop_map(|list| list.into_iter().collect::<CapabilitySet>())
+    };
+    let capabilities = (set(), set()).prop_map(|(bounding, ambient)| Capabilities { bounding, ambient });
+    let seccomp = select(vec![SeccompProfile::RuntimeDefault, SeccompProfile::Unconfined]);
+    (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3)).prop_map(
+        |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths)| Security {
+            masked_paths,
+            readonly_paths,
+            ..Security::default()
+                .capabilities(capabilities)
+                .no_new_privileges(no_new_privileges)
+                .seccomp(seccomp)
+        },
+    )
+}
+
+fn stdio() -> impl Strategy<Value = Stdio> {
+    prop_oneof![select(vec![Stdio::Null, Stdio::Inherit, Stdio::Pipe]), path().prop_map(Stdio::File),]
+}
+
+fn container() -> impl Strategy<Value = ContainerSpec> {
+    let resource = select(vec![RlimitResource::Nofile, RlimitResource::Core, RlimitResource::Rttime]);
+    let limit = (resource, any::<u64>(), any::<u64>());
+    let rlimit = limit.prop_map(|(resource, soft, hard)| Rlimit { resource, soft, hard });
+    let user = (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..4))
+        .prop_map(|(uid, gid, additional_gids)| User { uid, gid, additional_gids });
+    let process = (vec(any::<String>(), 0..4), strings(), path(), user, vec(rlimit, 0..3));
+    let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()));
+    let streams = (stdio(), stdio(), stdio());
+    let maps = (strings(), strings());
+    let isolation = (rootfs(), vec(mount(), 0..4), security(), resources());
+    (any::<String>(), process, numbers, streams, maps, isolation).prop_map(
+        |(name, process, numbers, streams, maps, isolation)| {
+            let mut spec = ContainerSpec::new(name, isolation.0);
+            (spec.args, spec.env, spec.cwd, spec.user, spec.rlimits) = process;
+            (spec.umask, spec.stop_signal, spec.default_mounts, spec.pid) = numbers;
+            spec.stdio = StdioSet { stdin: streams.0, stdout: streams.1, stderr: streams.2 };
+            (spec.labels, spec.annotations) = maps;
+            (spec.mounts, spec.security, spec.resources) = (isolation.1, isolation.2, isolation.3);
+            spec
+        },
+    )
+}
+
+/// Writes, reads back, and writes again; then with a key that nobody knows.
+fn survives<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    spec: &T,
+) -> Result<(), TestCaseError> {
+    let json = serde_json::to_string(spec).unwrap();
+    let read: T =
+        serde_json::from_str(&json).map_err(|error| TestCaseError::fail(format!("{error}: {json}")))?;
+    prop_assert_eq!(&read, spec, "{}", json);
+    prop_assert_eq!(serde_json::to_string(&read).unwrap(), json.clone());
+
+    let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let object = value.as_object_mut().unwrap();
+    object.insert("noSuchKey".to_string(), serde_json::Value::Null);
+    let error = serde_json::from_value::<T>(value).unwrap_err().to_string();
+    prop_assert!(error.contains("noSuchKey"), "{}", error);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn pods_survive_json(spec in pod()) {
+        survives(&spec)?;
+    }
+
+    #[test]
+    fn containers_survive_json(spec in container()) {
+        survives(&spec)?;
+    }
+
+    /// Specifications from elsewhere are refused or accepted: nothing in them makes the check panic.
+    #[test]
+    fn validation_ends_with_an_answer(pod in pod(), container in container()) {
+        for result in [pod.validate(), container.validate()] {
+            if let Err(error) = result {
+                prop_assert_eq!(error.kind(), crate::ErrorKind::InvalidSpec);
+                prop_assert!(error.subject().is_some(), "{}", error);
+            }
+        }
+    }
+
+    /// Nor does JSON that somebody has damaged.
+    #[test]
+    fn damaged_json_is_an_error(spec in container(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut json = serde_json::to_vec(&spec).unwrap();
+        let at = at.index(json.len());
+        json[at] = byte;
+        if let Ok(read) = serde_json::from_slice::<ContainerSpec>(&json) {
+            let _ = read.validate();
+        }
+        prop_assert!(serde_json::from_slice::<ContainerSpec>(&json[..at]).is_err());
+    }
+}
+
+#[test]
+fn short_documents_have_the_defaults_of_new() {
+    let pod: PodSpec = serde_json::from_str(r#"{"name": "web"}"#).unwrap();
+    assert_eq!(pod, PodSpec::new("web"));
+    let json = r#"{"name": "a", "rootfs": {"overlay": {"lower": ["/"]}}, "args": ["true"]}"#;
+    let container: ContainerSpec = serde_json::from_str(json).unwrap();
+    assert_eq!(container, ContainerSpec::new("a", Rootfs::overlay(["/"])).args(["true"]));
+}

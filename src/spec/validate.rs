@@ -1,0 +1,371 @@
+//! Validation: everything that can be known to be wrong without asking the machine is refused here, before
+//! anything is made.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path};
+
+use super::*;
+use crate::error::{Error, Result};
+
+/// Bytes of all arguments and environment variables together, and of a specification's other strings: a bound on
+/// what init has to hold (CVE-2021-43784). The kernel's own limit is a quarter of the stack limit, usually 2 MiB.
+const MAX_STRINGS: usize = 512 << 10;
+/// Arguments and environment variables.
+const MAX_ENTRIES: usize = 32768;
+/// Mounts of one container.
+const MAX_MOUNTS: usize = 1024;
+/// Layers of one overlay.
+const MAX_LAYERS: usize = crate::pod::pins::MAX_LAYERS;
+/// Bytes of a path, see path_resolution(7).
+const MAX_PATH: usize = 4096;
+
+impl PodSpec {
+    /// Checks everything that can be checked without asking the machine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec), naming the first field that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        if !is_dns_subdomain(&self.name) {
+            return Err(Error::invalid("name", format!("{:?} is not a DNS subdomain (RFC 1123)", self.name)));
+        }
+        if !is_dns_label(&self.namespace) {
+            return Err(Error::invalid(
+                "namespace",
+                format!("{:?} is not a DNS label (RFC 1123)", self.namespace),
+            ));
+        }
+        if let Some(hostname) = &self.hostname
+            && !is_hostname(hostname)
+        {
+            return Err(Error::invalid(
+                "hostname",
+                format!("{hostname:?} is not 1 to 64 letters, digits, '-' and '.'"),
+            ));
+        }
+        if let Some(domainname) = &self.domainname
+            && (domainname.is_empty() || domainname.len() > 64 || domainname.contains(['\0', '\n']))
+        {
+            return Err(Error::invalid("domainname", "must be 1 to 64 bytes without NUL and newline"));
+        }
+        if self.namespaces.uts != NamespaceMode::Pod && (self.hostname.is_some() || self.domainname.is_some())
+        {
+            return Err(Error::invalid(
+                "hostname",
+                "a host or domain name needs a UTS namespace of the pod's own; the given one belongs to others",
+            ));
+        }
+        if let PidMode::Target(_) = self.namespaces.pid {
+            return Err(Error::invalid(
+                "namespaces.pid",
+                "the PID namespace of another container can be asked for by a container, not by a pod",
+            ));
+        }
+        for (field, mode) in [
+            ("namespaces.network", &self.namespaces.network),
+            ("namespaces.ipc", &self.namespaces.ipc),
+            ("namespaces.uts", &self.namespaces.uts),
+        ] {
+            if let NamespaceMode::Path(path) = mode {
+                absolute(field, path)?;
+            }
+        }
+        self.validate_sysctls()?;
+        if self.shm_size == 0 {
+            return Err(Error::invalid("shmSize", "is zero; a tmpfs of size 0 would have no limit"));
+        }
+        let mut names = BTreeSet::new();
+        for (i, volume) in self.volumes.iter().enumerate() {
+            let field = format!("volumes[{i}]");
+            if !is_dns_label(&volume.name) {
+                return Err(Error::invalid(field, format!("name {:?} is not a DNS label", volume.name)));
+            }
+            if !names.insert(&volume.name) {
+                return Err(Error::invalid(field, format!("a second volume is named {:?}", volume.name)));
+            }
+            match &volume.source {
+                VolumeSource::Tmpfs { size: 0, .. } => {
+                    return Err(Error::invalid(field, "size is zero"));
+                }
+                VolumeSource::Tmpfs { mode, .. } => permission_bits(&format!("{field}.mode"), *mode)?,
+                VolumeSource::Directory { path } => absolute(&field, path)?,
+            }
+        }
+        if !self.ipc.is_empty() && self.namespaces.ipc == NamespaceMode::Host {
+            return Err(Error::invalid("ipc", "IPC objects would be made in the host's IPC namespace"));
+        }
+        crate::pod::ipc::validate(&self.ipc)?;
+        crate::cgroup::validate(&self.resources)?;
+        for (key, value) in self.labels.iter().chain(&self.annotations) {
+            no_nul("labels and annotations", key)?;
+            no_nul("labels and annotations", value)?;
+        }
+        Ok(())
+    }
+
+    fn validate_sysctls(&self) -> Result<()> {
+        for (name, value) in &self.sysctls {
+            let field = format!("sysctls[{name:?}]");
+            let owned = match sysctl_namespace(name) {
+                Some(SysctlNamespace::Network) => self.namespaces.network == NamespaceMode::Pod,
+                Some(SysctlNamespace::Ipc) => self.namespaces.ipc == NamespaceMode::Pod,
+                None => {
+                    return Err(Error::invalid(
+                        field,
+                        "is not a kernel parameter of a network or IPC namespace; it would change the whole machine",
+                    ));
+                }
+            };
+            if !owned {
+                return Err(Error::invalid(
+                    field,
+                    "belongs to a namespace that is not the pod's own; it would change that of others",
+                ));
+            }
+            if value.is_empty() || value.len() > 4095 || value.contains(['\0', '\n']) {
+                return Err(Error::invalid(
+                    field,
+                    "the value must be 1 to 4095 bytes without NUL and newline",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ContainerSpec {
+    /// Checks everything that can be checked without asking the machine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec), naming the first field that is wrong.
+    pub fn validate(&self) -> Result<()> {
+        if !is_dns_label(&self.name) {
+            return Err(Error::invalid("name", format!("{:?} is not a DNS label (RFC 1123)", self.name)));
+        }
+        self.validate_process()?;
+        self.validate_rootfs()?;
+        self.validate_mounts()?;
+        for path in self.security.masked_paths.iter().chain(&self.security.readonly_paths) {
+            absolute("security.maskedPaths and readonlyPaths", path)?;
+            if normal(path).as_os_str() == "/" {
+                return Err(Error::invalid("security", "the root cannot be a masked or read-only path"));
+            }
+        }
+        if self.security.masked_paths.len() + self.security.readonly_paths.len() > MAX_MOUNTS {
+            return Err(Error::invalid("security", "more than 1024 masked and read-only paths"));
+        }
+        let capabilities = &self.security.capabilities;
+        if let Some(extra) = capabilities.ambient.iter().find(|&c| !capabilities.bounding.contains(c)) {
+            return Err(Error::invalid(
+                "security.capabilities.ambient",
+                format!("{extra} is not in the bounding set"),
+            ));
+        }
+        crate::cgroup::validate(&self.resources)?;
+        for (key, value) in self.labels.iter().chain(&self.annotations) {
+            no_nul("labels and annotations", key)?;
+            no_nul("labels and annotations", value)?;
+        }
+        Ok(())
+    }
+
+    fn validate_process(&self) -> Result<()> {
+        match self.args.first() {
+            None => return Err(Error::invalid("args", "is empty: no program to run")),
+            Some(program) if program.is_empty() => {
+                return Err(Error::invalid("args[0]", "is empty: no program to run"));
+            }
+            Some(_) => {}
+        }
+        let mut bytes = 0;
+        for (i, arg) in self.args.iter().enumerate() {
+            no_nul(&format!("args[{i}]"), arg)?;
+            bytes += arg.len() + 1;
+        }
+        for (key, value) in &self.env {
+            if key.is_empty() || key.contains('=') {
+                return Err(Error::invalid("env", format!("{key:?} cannot be a variable's name")));
+            }
+            no_nul("env", key)?;
+            no_nul(&format!("env[{key:?}]"), value)?;
+            bytes += key.len() + value.len() + 2;
+        }
+        if bytes > MAX_STRINGS {
+            return Err(Error::invalid(
+                "args and env",
+                format!("hold {bytes} bytes, more than {MAX_STRINGS}"),
+            ));
+        }
+        // Init's table of pointers, with room for the candidates of a search in PATH.
+        if self.args.len() + self.env.len() > MAX_ENTRIES {
+            return Err(Error::invalid("args and env", format!("are more than {MAX_ENTRIES}")));
+        }
+        absolute("cwd", &self.cwd)?;
+        let ids = [self.user.uid, self.user.gid];
+        if ids.iter().chain(&self.user.additional_gids).any(|&id| id == u32::MAX) {
+            return Err(Error::invalid("user", "4294967295 (-1) means \"leave as it is\" and is no id"));
+        }
+        if self.user.additional_gids.len() > 65536 {
+            return Err(Error::invalid("user.additionalGids", "more than 65536 (NGROUPS_MAX)"));
+        }
+        permission_bits("umask", self.umask)?;
+        let mut seen = BTreeSet::new();
+        for limit in &self.rlimits {
+            let field = format!("rlimits[{:?}]", limit.resource.name());
+            if limit.soft > limit.hard {
+                return Err(Error::invalid(field, "the soft limit is above the hard limit"));
+            }
+            if !seen.insert(limit.resource as u32) {
+                return Err(Error::invalid(field, "is given twice"));
+            }
+        }
+        if !(1..=64).contains(&self.stop_signal) {
+            return Err(Error::invalid("stopSignal", format!("{} is not a signal", self.stop_signal)));
+        }
+        if let Some(PidMode::Target(name)) = &self.pid
+            && (!is_dns_label(name) || *name == self.name)
+        {
+            return Err(Error::invalid("pid.target", format!("{name:?} is not another container's name")));
+        }
+        for (field, stdio) in
+            [("stdin", &self.stdio.stdin), ("stdout", &self.stdio.stdout), ("stderr", &self.stdio.stderr)]
+        {
+            if let Stdio::File(path) = stdio {
+                absolute(&format!("stdio.{field}"), path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_rootfs(&self) -> Result<()> {
+        match &self.rootfs {
+            Rootfs::Directory { path, .. } => absolute("rootfs.path", path),
+            Rootfs::Overlay { lower, upper, .. } => {
+                if lower.is_empty() || lower.len() > MAX_LAYERS {
+                    return Err(Error::invalid("rootfs.lower", format!("must be 1 to {MAX_LAYERS} layers")));
+                }
+                lower.iter().try_for_each(|layer| absolute("rootfs.lower", layer))?;
+                match upper {
+                    Upper::Tmpfs { size: Some(0) } => Err(Error::invalid("rootfs.upper.size", "is zero")),
+                    Upper::Tmpfs { .. } => Ok(()),
+                    Upper::Directory { upper, work } => {
+                        absolute("rootfs.upper.upper", upper)?;
+                        absolute("rootfs.upper.work", work)?;
+                        if normal(upper) == normal(work) {
+                            return Err(Error::invalid("rootfs.upper.work", "is the upper directory itself"));
+                        }
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+
+    fn validate_mounts(&self) -> Result<()> {
+        if self.mounts.len() > MAX_MOUNTS {
+            return Err(Error::invalid("mounts", format!("more than {MAX_MOUNTS}")));
+        }
+        let mut destinations = BTreeSet::new();
+        for (i, mount) in self.mounts.iter().enumerate() {
+            let field = format!("mounts[{i}]");
+            absolute(&format!("{field}.destination"), &mount.destination)?;
+            let destination = normal(&mount.destination);
+            if destination.as_os_str() == "/" {
+                return Err(Error::invalid(field, "a mount over the root would hide the root filesystem"));
+            }
+            if destination.starts_with("/proc")
+                && !(destination.as_os_str() == "/proc" && mount.kind == MountKind::Proc)
+            {
+                return Err(Error::invalid(
+                    field,
+                    format!(
+                        "a mount over {} would fake what the kernel says; only a proc may be mounted on /proc",
+                        destination.display()
+                    ),
+                ));
+            }
+            if !destinations.insert(destination) {
+                return Err(Error::invalid(
+                    field,
+                    format!("a second mount on {}", mount.destination.display()),
+                ));
+            }
+            if mount.readonly_recursive && !mount.readonly {
+                return Err(Error::invalid(field, "readonlyRecursive needs readonly"));
+            }
+            match &mount.kind {
+                MountKind::Bind { source, .. } => absolute(&format!("{field}.source"), source)?,
+                MountKind::Tmpfs { size: Some(0), .. } => {
+                    return Err(Error::invalid(field, "size is zero"));
+                }
+                MountKind::Tmpfs { mode: Some(mode), .. } => {
+                    permission_bits(&format!("{field}.mode"), *mode)?;
+                }
+                MountKind::Volume { name, sub_path } => {
+                    if !is_dns_label(name) {
+                        return Err(Error::invalid(field, format!("{name:?} is not the name of a volume")));
+                    }
+                    if let Some(path) = sub_path {
+                        no_nul_path(&format!("{field}.subPath"), path)?;
+                        if path.as_os_str().is_empty()
+                            || path.components().any(|c| !matches!(c, Component::Normal(_)))
+                        {
+                            return Err(Error::invalid(
+                                format!("{field}.subPath"),
+                                format!("{} must be relative and without \"..\"", path.display()),
+                            ));
+                        }
+                    }
+                }
+                _ => {}
+            }
+            if mount.propagation != Propagation::Private && !matches!(mount.kind, MountKind::Bind { .. }) {
+                return Err(Error::invalid(field, "only a bind mount can propagate"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The path without `.` and doubled slashes. `..` never comes here: [`absolute`] refuses it.
+fn normal(path: &Path) -> std::path::PathBuf {
+    path.components().collect()
+}
+
+fn absolute(field: &str, path: &Path) -> Result<()> {
+    if !path.is_absolute() {
+        return Err(Error::invalid(
+            field,
+            format!("{:?} is not an absolute path", path.display().to_string()),
+        ));
+    }
+    if path.components().any(|component| component == Component::ParentDir) {
+        return Err(Error::invalid(field, format!("{} has a \"..\"", path.display())));
+    }
+    no_nul_path(field, path)
+}
+
+fn no_nul_path(field: &str, path: &Path) -> Result<()> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if bytes.contains(&0) {
+        return Err(Error::invalid(field, "has a NUL byte"));
+    }
+    if path.to_str().is_none() {
+        return Err(Error::invalid(field, format!("{} is not UTF-8", path.display())));
+    }
+    if bytes.len() >= MAX_PATH {
+        return Err(Error::invalid(field, "is longer than 4095 bytes"));
+    }
+    Ok(())
+}
+
+fn no_nul(field: &str, text: &str) -> Result<()> {
+    if text.contains('\0') { Err(Error::invalid(field, "has a NUL byte")) } else { Ok(()) }
+}
+
+fn permission_bits(field: &str, mode: u32) -> Result<()> {
+    if mode > 0o7777 {
+        Err(Error::invalid(field, format!("{mode:#o} has more than permission bits")))
+    } else {
+        Ok(())
+    }
+}
