@@ -1,0 +1,127 @@
+//! The integration tests of pericarp: every behaviour as it is seen from inside a container, on a real kernel, as
+//! root.
+//!
+//! The program is its own payload: started as `suite payload COMMAND …` it is what runs in the containers and tells
+//! what it sees. Tests that a machine cannot run say why and count as skipped; `cargo xtask test` fails when a test ran
+//! nowhere.
+
+mod robust;
+mod support;
+
+mod cgroups;
+mod defaults;
+mod ending;
+mod errors;
+mod failures;
+mod faults;
+mod host;
+mod inherited;
+mod ipc;
+mod ipc_payload;
+mod lifecycle;
+mod limits;
+mod memory;
+mod mounts;
+mod namespaces;
+mod pid;
+mod pods;
+mod process;
+mod programs;
+mod proof;
+mod recovery;
+mod rootfs;
+mod seccomp;
+mod security;
+mod sharedhost;
+mod signals;
+mod stdio;
+mod stopping;
+mod stress;
+mod sysctls;
+mod volumes;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).map(String::as_str) == Some("payload") {
+        let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
+        // Commands of one test module are in that module: each says whether the words are its own.
+        let own: [fn(&[&str]) -> bool; 21] = [
+            cgroups::payload,
+            defaults::payload,
+            faults::payload,
+            host::payload,
+            inherited::payload,
+            ipc_payload::payload,
+            limits::payload,
+            memory::payload,
+            mounts::payload,
+            namespaces::payload,
+            process::payload,
+            programs::payload,
+            proof::payload,
+            recovery::payload,
+            seccomp::payload,
+            security::payload,
+            sharedhost::payload,
+            signals::payload,
+            stdio::payload,
+            stopping::payload,
+            stress::payload,
+        ];
+        if own.iter().any(|payload| payload(&words)) {
+            std::process::exit(0);
+        }
+        support::payload::main(&words);
+    }
+    let tests: Vec<Trial> = [
+        cgroups::tests(),
+        defaults::tests(),
+        ending::tests(),
+        errors::tests(),
+        failures::tests(),
+        faults::tests(),
+        host::tests(),
+        inherited::tests(),
+        ipc::tests(),
+        lifecycle::tests(),
+        limits::tests(),
+        memory::tests(),
+        mounts::tests(),
+        namespaces::tests(),
+        pid::tests(),
+        pods::tests(),
+        process::tests(),
+        programs::tests(),
+        proof::tests(),
+        recovery::tests(),
+        rootfs::tests(),
+        seccomp::tests(),
+        security::tests(),
+        sharedhost::tests(),
+        signals::tests(),
+        stdio::tests(),
+        stopping::tests(),
+        stress::tests(),
+        sysctls::tests(),
+        volumes::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let arguments = Arguments::from_args();
+    if arguments.list {
+        libtest_mimic::run(&arguments, tests).exit();
+    }
+    let before = support::leaks::Snapshot::take();
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    let leaks = before.leaks();
+    for leak in &leaks {
+        eprintln!("LEAK: {leak}");
+    }
+    if !leaks.is_empty() {
+        std::process::exit(101);
+    }
+    conclusion.exit();
+}

@@ -1,0 +1,37 @@
+//! What the tests have in common.
+
+pub mod fixture;
+pub mod leaks;
+pub mod payload;
+
+pub use fixture::Fixture;
+pub use payload::Facts;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+/// What a test returns: `?` works on any error.
+pub type Outcome = Result<Completion, Failed>;
+
+/// The test passed.
+pub const PASS: Outcome = Ok(Completion::Completed);
+
+/// The machine cannot run the test, and why.
+pub fn skip(reason: impl Into<String>) -> Outcome {
+    Ok(Completion::ignored_with(reason.into()))
+}
+
+/// A test by its function, named `module::function`.
+pub fn test(module: &str, name: &str, run: fn() -> Outcome) -> Trial {
+    Trial::ignorable_test(format!("{module}::{name}"), run)
+}
+
+/// The tests of a module: `tests![a, b]` makes `pub fn tests() -> Vec<Trial>` of functions `fn a() -> Outcome`.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub fn tests() -> Vec<libtest_mimic::Trial> {
+            let module = module_path!().rsplit("::").next().unwrap_or_default();
+            vec![$($crate::support::test(module, stringify!($name), $name)),*]
+        }
+    };
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask lint`
+
+use std::{
+    env, fs,
+    process::{self, Command, ExitCode},
+};
+
+use anyhow::{Result, bail};
+
+use crate::{cargo, process::run as run_command, root, wants_help};
+
+const HELP: &str = "\
+usage: cargo xtask lint
+
+Fails on any of these, having run them all:
+
+  cargo fmt --all --check
+  cargo clippy --workspace --all-targets, with warnings as errors
+  clippy over src/init/main.rs, the freestanding program that the build script builds
+  cargo doc --workspace --no-deps, with warnings as errors
+";
+
+pub fn run(arguments: &[String]) -> Result<ExitCode> {
+    if wants_help(arguments) {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(argument) = arguments.first() {
+        bail!("lint takes no arguments, but got {argument} (see --help)");
+    }
+    let mut failed = Vec::new();
+    let mut check = |name: &'static str, result: Result<()>| match result {
+        Ok(()) => eprintln!("xtask: {name}: ok"),
+        Err(error) => {
+            eprintln!("xtask: {name}: {error:#}");
+            failed.push(name);
+        }
+    };
+    check("formatting", run_command(&mut cargo::command(&["fmt", "--all", "--check"])));
+    let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    check("clippy", run_command(&mut cargo::command(&clippy)));
+    check("clippy of the init", init());
+    let mut documentation = cargo::command(&["doc", "--workspace", "--no-deps"]);
+    check("documentation", run_command(documentation.env("RUSTDOCFLAGS", "-Dwarnings")));
+    if !failed.is_empty() {
+        bail!("these checks failed: {}", failed.join(", "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The init is no target of Cargo's, so `cargo clippy` does not see it.
+fn init() -> Result<()> {
+    let source = root().join("src/init/main.rs");
+    if !source.exists() {
+        eprintln!("xtask: WARNING: there is no {}, so it is NOT linted", source.display());
+        return Ok(());
+    }
+    let output = env::temp_dir().join(format!("pericarp-lint-{}.rmeta", process::id()));
+    let mut clippy = Command::new("clippy-driver");
+    clippy.args(["--edition", "2024", "--crate-name", "init", "--crate-type", "bin", "--emit", "metadata"]);
+    clippy.args(["-C", "panic=abort", "-D", "warnings"]).arg(&source).arg("-o").arg(&output);
+    let result = run_command(clippy.current_dir(root()));
+    let _ = fs::remove_file(output);
+    result
+}

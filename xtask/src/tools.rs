@@ -1,0 +1,85 @@
+//! The programs that the tests need, and their installation.
+
+use std::{env, path::Path, process::Command};
+
+use anyhow::{Result, bail};
+
+use crate::process;
+
+/// A program or file and the Debian package that has it.
+pub struct Tool {
+    package: &'static str,
+    is_there: fn() -> bool,
+}
+
+/// What the tests on this machine need.
+pub const NATIVE: &[Tool] = &[
+    Tool { package: "gcc", is_there: || on_path("cc") },
+    // gcc only recommends it.
+    Tool { package: "libc6-dev", is_there: || Path::new("/usr/include/stdio.h").exists() },
+    Tool { package: "busybox-static", is_there: static_busybox },
+];
+
+/// What the guest needs.
+pub const GUEST: &[Tool] = &[
+    Tool { package: "qemu-system-x86", is_there: || on_path("qemu-system-x86_64") },
+    Tool { package: "busybox-static", is_there: static_busybox },
+    Tool { package: "cpio", is_there: || on_path("cpio") },
+    Tool { package: "xz-utils", is_there: || on_path("xz") },
+    Tool { package: "e2fsprogs", is_there: || on_path("mke2fs") },
+];
+
+fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        // Where an ordinary user's PATH often does not lead.
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|directory| directory.join(program).is_file())
+}
+
+/// Busybox is copied into containers, where no library is.
+fn static_busybox() -> bool {
+    let script = "! ldd \"$(command -v busybox)\" 2>/dev/null | grep -q '=>'";
+    on_path("busybox")
+        && Command::new("sh").args(["-c", script]).status().is_ok_and(|status| status.success())
+}
+
+/// Makes sure that the tools are there: installs what is missing, or says what to install.
+pub fn ensure(groups: &[&[Tool]]) -> Result<()> {
+    let missing = missing(groups);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = ["install", "-y", "--no-install-recommends"];
+    let by_hand = format!("apt-get {} {}", install.join(" "), missing.join(" "));
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    if !is_root || !on_path("apt-get") {
+        bail!(
+            "these Debian packages are missing: {}\nInstall them as root:\n    {by_hand}",
+            missing.join(", ")
+        );
+    }
+    eprintln!("xtask: installing {}", missing.join(", "));
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-q");
+        apt
+    };
+    process::run(apt().arg("update"))?;
+    process::run(apt().args(install).args(&missing))?;
+    let missing = self::missing(groups);
+    if !missing.is_empty() {
+        bail!("still missing after the installation: {}", missing.join(", "));
+    }
+    Ok(())
+}
+
+fn missing(groups: &[&[Tool]]) -> Vec<&'static str> {
+    let mut packages = Vec::new();
+    for tool in groups.iter().copied().flatten() {
+        if !packages.contains(&tool.package) && !(tool.is_there)() {
+            packages.push(tool.package);
+        }
+    }
+    packages
+}
