@@ -228,7 +228,7 @@ fn launch(
         opener.control(inits);
         opener.open_on_host(plan, stdio)?;
         opener.open_in_pins(plan, home, pod.id())?;
-        plan.resolve_targets(|slot| opener.is_directory(slot.0));
+        plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
         let descriptors = opener.descriptors();
         let bytes = plan.encode(&descriptors)?;
         let memory = sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false)

@@ -65,7 +65,9 @@ impl<'a> Opener<'a> {
                     namespace::of_process(proc, pid, Kind::Pid)
                         .step("open", "the PID namespace of the target")
                 })?,
-                Source::TargetProc(name) => self.target(name, target_proc)?,
+                Source::TargetProc { name, attributes } => {
+                    with_attributes(self.target(name, target_proc)?, *attributes, false)?
+                }
                 _ => continue,
             };
             self.keep(slot, fd)?;
@@ -85,7 +87,9 @@ impl<'a> Opener<'a> {
                 Source::PodMqueue { attributes } => {
                     with_attributes(pins.clone_mount(pins::MQUEUE, false)?, *attributes, false)?
                 }
-                Source::PodProc => pins.clone_mount(pins::PROC, false)?,
+                Source::PodProc { attributes } => {
+                    with_attributes(pins.clone_mount(pins::PROC, false)?, *attributes, false)?
+                }
                 Source::Volume { name, sub_path, attributes, attributes_recursive } => {
                     let volume = open_volume(&pins, name, sub_path.as_deref())?;
                     with_attributes(volume, *attributes, *attributes_recursive)?
@@ -102,10 +106,12 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
-    /// Whether the file in that slot is a directory.
-    pub(crate) fn is_directory(&self, slot: u32) -> bool {
-        let found = self.open.iter().find(|(at, _)| *at == slot as usize);
-        found.is_some_and(|(_, fd)| fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR))
+    /// Whether the file in that slot is a directory. A guess would not do: what init makes for it may stay in a
+    /// directory of the host.
+    pub(crate) fn is_directory(&self, slot: u32) -> Result<bool> {
+        let Some((_, fd)) = self.open.iter().find(|(at, _)| *at == slot as usize) else { return Ok(false) };
+        let stat = fstat(fd).step("fstat", "the source of a mount")?;
+        Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
     }
 
     /// The descriptors in the order of their slots.

@@ -42,7 +42,7 @@ pub(crate) struct Home {
     /// The mount namespace of which containers' ones are copies.
     pub(crate) template: OwnedFd,
     /// Held while this program lives, in the home of its ephemeral pods.
-    _alive: Option<Flock<OwnedFd>>,
+    alive: Option<Flock<OwnedFd>>,
 }
 
 impl Home {
@@ -69,7 +69,7 @@ impl Home {
         let _setup = lock(reopen(&dir).step("open", path.display())?, FlockArg::LockExclusive)
             .step("lock", path.display())?;
         let (pins, template) = pins::open_or_make(&dir, path, proc)?;
-        Ok(Home { dir, path: path.to_path_buf(), pins, template, _alive: None })
+        Ok(Home { dir, path: path.to_path_buf(), pins, template, alive: None })
     }
 
     /// Makes the home of this program's ephemeral pods: its mount namespaces are held by descriptors alone.
@@ -87,7 +87,7 @@ impl Home {
             make_directory(&dir, name).step("make", format!("{}/{name}", path.display()))?;
         }
         let (pins, template) = pins::make(&path, proc)?;
-        Ok(Home { dir, path, pins, template, _alive: Some(alive) })
+        Ok(Home { dir, path, pins, template, alive: Some(alive) })
     }
 
     /// Removes the home, in which no pod may be.
@@ -240,6 +240,25 @@ impl Home {
         // Empty as a rule: its containers have been removed one by one, or are gone with their directories' content.
         let _ = unlinkat(&parent, &Path::new(id).join(state::CONTAINERS), UnlinkatFlags::RemoveDir);
         remove_known(&parent, id, &[state::STATE]).step("remove", self.path.join(phase).join(id).display())
+    }
+}
+
+impl Drop for Home {
+    /// Takes the empty directories of this program's ephemeral pods away. What is not empty stays for whoever recovers
+    /// the node: nothing is ended by dropping a handle.
+    fn drop(&mut self) {
+        if self.alive.is_none() {
+            return;
+        }
+        for namespace in self.entries(NAMES).unwrap_or_default() {
+            let _ = unlinkat(&self.dir, &Path::new(NAMES).join(namespace), UnlinkatFlags::RemoveDir);
+        }
+        let emptied = [NEW, PODS, GARBAGE, NAMES]
+            .iter()
+            .all(|phase| unlinkat(&self.dir, *phase, UnlinkatFlags::RemoveDir).is_ok());
+        if emptied {
+            let _ = std::fs::remove_dir(&self.path);
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Recovery {
     pub removed: Vec<String>,
     /// Containers that were half made, as `POD-ID/NAME`: now gone.
     pub removed_containers: Vec<String>,
+    /// Pods that a later version of the library has made: left alone, since this one does not understand them.
+    pub foreign: Vec<String>,
     /// Pods that a living program is making, changing or removing: left alone.
     pub busy: Vec<String>,
 }
@@ -37,6 +39,12 @@ pub(super) fn recover(node: &Node) -> Result<Recovery> {
             Ok(pod) => {
                 remove_half_made_containers(&pod, &mut recovery)?;
                 recovery.adopted.push(id);
+            }
+            Err(error)
+                if error.kind() == ErrorKind::CorruptState
+                    && state::is_of_a_later_version(&home.pod_dir(PODS, &id)?, state::STATE) =>
+            {
+                recovery.foreign.push(id);
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::CorruptState) => {
                 remove_pod(node, home, PODS, &id, &mut recovery)?;

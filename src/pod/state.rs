@@ -143,3 +143,14 @@ pub(crate) fn read<T: DeserializeOwned>(dir: &OwnedFd, name: &str) -> Result<Opt
     }
     serde_json::from_value(value).map(Some).map_err(|error| corrupt(error.to_string()))
 }
+
+/// Whether a state file was written by a later version of this library, which may be at work there.
+pub(crate) fn is_of_a_later_version(dir: &OwnedFd, name: &str) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let text = openat(dir, name, flags, Mode::empty())
+        .ok()
+        .and_then(|fd| std::io::read_to_string(std::fs::File::from(fd)).ok())
+        .unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    value.get("version").and_then(serde_json::Value::as_u64).is_some_and(|version| version > VERSION.into())
+}

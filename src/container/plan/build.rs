@@ -358,8 +358,8 @@ impl Build<'_> {
         match self.pod.pid_mode(self.container) {
             PidMode::Container | PidMode::Host => self.new_filesystem("proc", Vec::new(), attributes),
             // Nothing mounts a proc of a PID namespace from outside it before Linux 6.17: take the one that is there.
-            PidMode::Pod => self.plan.source(Source::PodProc),
-            PidMode::Target(name) => self.plan.source(Source::TargetProc(name.clone())),
+            PidMode::Pod => self.plan.source(Source::PodProc { attributes }),
+            PidMode::Target(name) => self.plan.source(Source::TargetProc { name: name.clone(), attributes }),
         }
     }
 

@@ -19,7 +19,7 @@ use std::fmt;
 
 use nix::errno::Errno;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::init::wire;
 
 /// What is done to make one container, in order. Printing it shows the steps in words.
@@ -65,14 +65,15 @@ impl Plan {
     }
 
     /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.
-    pub(crate) fn resolve_targets(&mut self, is_directory: impl Fn(Slot) -> bool) {
+    pub(crate) fn resolve_targets(&mut self, is_directory: impl Fn(Slot) -> Result<bool>) -> Result<()> {
         for step in &mut self.steps {
             if let Step::MountAt { slot, create, .. } = step
                 && *create == Create::LikeSource
             {
-                *create = if is_directory(*slot) { Create::Directory } else { Create::File };
+                *create = if is_directory(*slot)? { Create::Directory } else { Create::File };
             }
         }
+        Ok(())
     }
 
     /// The failure of the step of that index, in words.

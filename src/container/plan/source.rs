@@ -28,10 +28,10 @@ pub(crate) enum Source {
     PodShm { attributes: u64 },
     /// The pod's POSIX message queues, with mount attributes.
     PodMqueue { attributes: u64 },
-    /// The proc of the pod's PID namespace.
-    PodProc,
-    /// The proc of another container of the pod.
-    TargetProc(String),
+    /// The proc of the pod's PID namespace, with mount attributes.
+    PodProc { attributes: u64 },
+    /// The proc of another container of the pod, with mount attributes.
+    TargetProc { name: String, attributes: u64 },
     /// A volume of the pod, or what is below its root.
     Volume { name: String, sub_path: Option<PathBuf>, attributes: u64, attributes_recursive: bool },
     /// A file that the pod has for `/etc`.
@@ -59,8 +59,12 @@ impl fmt::Display for Source {
             Source::PodMqueue { attributes } => {
                 write!(f, "the pod's POSIX message queues{}", super::step::Attributes(*attributes))
             }
-            Source::PodProc => write!(f, "the proc of the pod's PID namespace"),
-            Source::TargetProc(name) => write!(f, "the proc of container {name:?}"),
+            Source::PodProc { attributes } => {
+                write!(f, "the proc of the pod's PID namespace{}", super::step::Attributes(*attributes))
+            }
+            Source::TargetProc { name, attributes } => {
+                write!(f, "the proc of container {name:?}{}", super::step::Attributes(*attributes))
+            }
             Source::Volume { name, sub_path, attributes, .. } => {
                 write!(f, "volume {name:?}")?;
                 if let Some(path) = sub_path {

@@ -376,6 +376,8 @@ fn corrupt_state_is_told_with_its_file_and_recovered() -> Outcome {
         assert_eq!(fixture.node.open_pod("good")?.id(), good.id(), "other pods are not concerned");
         if what == "a later version" {
             // A newer library may be at work there: what is to be done with such a pod is its business.
+            let recovery = fixture.node.recover()?;
+            assert_eq!((recovery.foreign, recovery.removed), (vec![pod.id().to_string()], vec![]));
             fs::write(&file, own)?;
             fixture.node.open_pod("bad")?.remove()?;
             continue;

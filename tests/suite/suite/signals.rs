@@ -262,12 +262,13 @@ fn identities(state_dir: &str) {
             }
             pod.remove().expect("remove the pod");
         };
-        std::thread::scope(|scope| {
-            for name in ["a", "b", "c", "d"] {
-                scope.spawn(move || work(name));
-            }
+        // Joined one by one: whatever becomes of them, the other thread must hear that it is done.
+        let work = &work;
+        let results = std::thread::scope(|scope| {
+            ["a", "b", "c", "d"].map(|name| scope.spawn(move || work(name))).map(|thread| thread.join())
         });
         done.store(true, Ordering::Relaxed);
+        assert!(results.iter().all(|result| result.is_ok()), "a container did not run");
     });
     assert!(rounds.load(Ordering::Relaxed) > 4, "no identity was changed meanwhile");
     assert_eq!(nix::sys::prctl::get_dumpable(), Ok(true));
