@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{cargo, process::run as run_command, root, wants_help};
+use crate::{cargo, header, process::run as run_command, root, wants_help};
 
 const HELP: &str = "\
 usage: cargo xtask lint
@@ -18,6 +18,7 @@ Fails on any of these, having run them all:
   cargo clippy --workspace --all-targets, with warnings as errors
   clippy over src/init/main.rs, the freestanding program that the build script builds
   cargo doc --workspace --no-deps, with warnings as errors
+  cargo xtask header --check
 ";
 
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
@@ -42,6 +43,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     check("clippy of the init", init());
     let mut documentation = cargo::command(&["doc", "--workspace", "--no-deps"]);
     check("documentation", run_command(documentation.env("RUSTDOCFLAGS", "-Dwarnings")));
+    check("C header", header::check());
     if !failed.is_empty() {
         bail!("these checks failed: {}", failed.join(", "));
     }

@@ -1,6 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 
 mod cargo;
+mod header;
 mod lint;
 mod process;
 mod report;
@@ -21,7 +22,8 @@ usage: cargo xtask COMMAND [ARGUMENTS]
 
   test    run every test, on this machine and in a guest, and add up the results
   vm      run programs in a throw-away QEMU guest with all of cgroup v2
-  lint    check the formatting, clippy's lints and the documentation
+  lint    check the formatting, clippy's lints, the documentation and the C header
+  header  write include/pericarp.h
   bench   run the benchmarks
 
 `cargo xtask COMMAND --help` tells more.
@@ -60,6 +62,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "test" => test::run(rest),
         "vm" => vm(rest),
         "lint" => lint::run(rest),
+        "header" => header::run(rest),
         "bench" => bench(rest),
         "--help" | "-h" | "help" => {
             print!("{HELP}");

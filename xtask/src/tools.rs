@@ -18,6 +18,12 @@ pub const NATIVE: &[Tool] = &[
     // gcc only recommends it.
     Tool { package: "libc6-dev", is_there: || Path::new("/usr/include/stdio.h").exists() },
     Tool { package: "busybox-static", is_there: static_busybox },
+    // For the C interface.
+    Tool { package: "g++", is_there: || on_path("g++") },
+    Tool { package: "make", is_there: || on_path("make") },
+    Tool { package: "pkg-config", is_there: || on_path("pkg-config") },
+    Tool { package: "valgrind", is_there: || on_path("valgrind") },
+    Tool { package: "golang-go", is_there: || on_path("go") },
 ];
 
 /// What the guest needs.

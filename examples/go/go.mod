@@ -1,0 +1,3 @@
+module pericarp
+
+go 1.19

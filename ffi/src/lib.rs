@@ -1,0 +1,70 @@
+//! The C interface of pericarp. No logic is here: every function checks its arguments and calls one method of the
+//! Rust library.
+//!
+//! # Conventions
+//!
+//! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_error_t`) are opaque and
+//! counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
+//! handle back never kills or removes what it stands for, with one exception: a container that was created and never
+//! started ends with its last handle, since nobody could start it any more.
+//!
+//! **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
+//! `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back
+//! with `pericarp_error_unref`; what was in `*err` is overwritten, not given back. On success `*err` is untouched.
+//! Out-parameters come last before `err`, and are untouched on failure. There is no "last error" of a thread.
+//!
+//! **Which number.** That of the system call that failed; where none did, it follows from the code:
+//! `INVALID_SPEC` and `INVALID_ARGUMENT` -EINVAL, `ALREADY_EXISTS` -EEXIST, `NOT_FOUND` -ENOENT, `WRONG_STATE`
+//! -EBUSY, `UNSUPPORTED` -EOPNOTSUPP, `PERMISSION_DENIED` -EPERM, `EXHAUSTED` -EAGAIN, `CORRUPT_STATE` -EUCLEAN,
+//! `EXEC` -ENOEXEC, `STATUS_LOST` -ECHILD, `PANIC` -ENOTRECOVERABLE, `SYSTEM` -EIO.
+//!
+//! **Pointers.** Each is checked: one that is NULL, misaligned, or a handle of another type is -EINVAL, and the
+//! message names the parameter. Only where a comment says "may be NULL" is NULL allowed. Handles that were given back
+//! cannot be told from others with certainty: do not use them.
+//!
+//! **Panics** never cross. One is a defect of the library: the call returns -ENOTRECOVERABLE, and the handles that
+//! took part are poisoned, which means that every later call with them returns the same; they can still be given
+//! back. The message also goes to standard error, as Rust's panics do.
+//!
+//! **Structures** that callers fill begin with `size_t size`, which the caller sets to `sizeof` and all the rest to
+//! zero first. A size that is too small is -EINVAL; fields that this library does not know must be zero, or the call
+//! is -E2BIG. Flags are 64 bits; unknown ones are -EINVAL.
+//!
+//! **Strings** are UTF-8 and end with NUL. A `const char *` that a function returns belongs to the handle; a `char *`
+//! is the caller's, to be freed with `pericarp_string_free`.
+//!
+//! **File descriptors.** One from a `_borrow_` function stays the library's. One from a `_dup_`, `_open_`, `_create_`
+//! or `_take_` function is the caller's to close, and is close-on-exec. Descriptors given to the library stay the
+//! caller's.
+//!
+//! **JSON.** Specifications of pods and containers are JSON objects whose keys are those of the Rust types `PodSpec`
+//! and `ContainerSpec` in camelCase (docs/pod-json.md). Unknown keys are errors that name the key and its place.
+//!
+//! **Threads.** Any thread may call any function with any handle at the same time, and a thread may end at any time
+//! outside of a call. Nothing depends on which thread calls. No function calls back into the program.
+//!
+//! **Logs.** The library writes none, so there is no hook for them.
+
+#![allow(non_camel_case_types, reason = "the names are those of the C types")]
+#![allow(clippy::missing_safety_doc, reason = "the conventions above say it for all functions")]
+#![deny(missing_docs)]
+
+mod caller;
+mod container;
+mod error;
+mod handle;
+mod ipc;
+mod json;
+mod node;
+mod pod;
+mod structs;
+mod version;
+
+pub use container::*;
+pub use error::*;
+pub use handle::*;
+pub use ipc::*;
+pub use node::*;
+pub use pod::*;
+pub use structs::*;
+pub use version::*;

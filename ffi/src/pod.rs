@@ -1,0 +1,522 @@
+//! The shared context of containers.
+
+use std::ffi::{CString, c_char, c_int};
+use std::os::fd::IntoRawFd;
+use std::ptr::{null, null_mut};
+use std::time::{Duration, UNIX_EPOCH};
+
+use pericarp::{ContainerSpec, NamespaceKind, Pod};
+
+use crate::caller::{Caller, c_string, give, handles_for_caller, text_for_caller};
+use crate::container::{container_spec, pericarp_container_t};
+use crate::error::{Problem, pericarp_error_t};
+use crate::handle::{Handle, Head};
+use crate::json;
+use crate::node::pericarp_node_t;
+use crate::structs::*;
+
+/// A pod: namespaces, shared memory, volumes and a cgroup that containers have in common. Other programs may use the
+/// same pod at the same time.
+pub struct pericarp_pod_t {
+    head: Head,
+    pub(crate) pod: Pod,
+    id: CString,
+    name: CString,
+    name_space: CString,
+    cgroup_path: CString,
+}
+
+impl Handle for pericarp_pod_t {
+    const MARK: u64 = 0x7065_7269_0050_4f44;
+    const TYPE: &'static str = "pericarp_pod_t";
+
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn head_of(this: *const Self) -> *const Head {
+        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
+        unsafe { &raw const (*this).head }
+    }
+}
+
+impl pericarp_pod_t {
+    pub(crate) fn new(pod: Pod) -> Self {
+        pericarp_pod_t {
+            head: Head::new(Self::MARK),
+            id: c_string(pod.id()),
+            name: c_string(pod.name()),
+            name_space: c_string(pod.namespace()),
+            cgroup_path: c_string(&pod.cgroup_path().to_string_lossy()),
+            pod,
+        }
+    }
+}
+
+/// network_namespaces(7)
+pub const PERICARP_NAMESPACE_NETWORK: u32 = 1;
+/// ipc_namespaces(7)
+pub const PERICARP_NAMESPACE_IPC: u32 = 2;
+/// uts_namespaces(7)
+pub const PERICARP_NAMESPACE_UTS: u32 = 3;
+/// pid_namespaces(7); a pod has one only with `PERICARP_POD_SHARED_PID`.
+pub const PERICARP_NAMESPACE_PID: u32 = 4;
+
+fn namespace_kind(kind: u32) -> Result<NamespaceKind, Problem> {
+    match kind {
+        PERICARP_NAMESPACE_NETWORK => Ok(NamespaceKind::Network),
+        PERICARP_NAMESPACE_IPC => Ok(NamespaceKind::Ipc),
+        PERICARP_NAMESPACE_UTS => Ok(NamespaceKind::Uts),
+        PERICARP_NAMESPACE_PID => Ok(NamespaceKind::Pid),
+        other => {
+            Err(Problem::argument("kind", format!("is {other}, which is no PERICARP_NAMESPACE_ constant")))
+        }
+    }
+}
+
+/// One more reference to a pod, the same pointer. NULL for NULL.
+///
+/// Ownership: the caller gets a reference to give back with `pericarp_pod_unref`.
+/// Errors: none; NULL for NULL.
+/// Threads: any.
+/// Rust: `Clone` of `Pod`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_ref(pod: *const pericarp_pod_t) -> *mut pericarp_pod_t {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.refer(pod)
+}
+
+/// Gives a reference to a pod back. The pod and its containers go on.
+///
+/// Ownership: takes the caller's reference to `pod`, which may be NULL.
+/// Errors: none.
+/// Threads: any.
+/// Rust: `Drop` of `Pod`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_unref(pod: *mut pericarp_pod_t) {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.unrefer(pod);
+}
+
+/// Frees a list of pods with the references in it. To keep one, take a reference of it first.
+///
+/// Ownership: takes `pods`, which may be NULL: a list as this library returns it, which ends with NULL.
+/// Errors: none.
+/// Threads: any.
+/// Rust: `Drop` of `Vec<Pod>`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_list_free(pods: *mut *mut pericarp_pod_t) {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.free_handles(pods);
+}
+
+/// The unique id: a random UUID (RFC 9562), which no other pod ever has.
+///
+/// Ownership: the string belongs to `pod` and is valid as long as the caller's reference.
+/// Errors: none; NULL for NULL.
+/// Threads: any.
+/// Rust: `Pod::id`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_id(pod: *const pericarp_pod_t) -> *const c_char {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.look(pod, null(), |pod| pod.id.as_ptr())
+}
+
+/// The name, which a later pod may have again.
+///
+/// Ownership: the string belongs to `pod` and is valid as long as the caller's reference.
+/// Errors: none; NULL for NULL.
+/// Threads: any.
+/// Rust: `Pod::name`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_name(pod: *const pericarp_pod_t) -> *const c_char {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.look(pod, null(), |pod| pod.name.as_ptr())
+}
+
+/// The namespace that the name is unique in (Kubernetes' word, not the kernel's).
+///
+/// Ownership: the string belongs to `pod` and is valid as long as the caller's reference.
+/// Errors: none; NULL for NULL.
+/// Threads: any.
+/// Rust: `Pod::namespace`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_namespace(pod: *const pericarp_pod_t) -> *const c_char {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.look(pod, null(), |pod| pod.name_space.as_ptr())
+}
+
+/// The directory of the pod's cgroup.
+///
+/// Ownership: the string belongs to `pod` and is valid as long as the caller's reference.
+/// Errors: none; NULL for NULL.
+/// Threads: any.
+/// Rust: `Pod::cgroup_path`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_cgroup_path(pod: *const pericarp_pod_t) -> *const c_char {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.look(pod, null(), |pod| pod.cgroup_path.as_ptr())
+}
+
+/// When it was made: nanoseconds since 1970, see clock_gettime(2), `CLOCK_REALTIME`.
+///
+/// Ownership: the caller keeps `pod`.
+/// Errors: none; 0 for NULL.
+/// Threads: any.
+/// Rust: `Pod::created_at`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_created_at(pod: *const pericarp_pod_t) -> u64 {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.look(pod, 0, |pod| {
+        let since = pod.pod.created_at().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_nanos().try_into().unwrap_or(u64::MAX)
+    })
+}
+
+/// The node that it belongs to, as a new handle.
+///
+/// Ownership: the result is the caller's to give back with `pericarp_node_unref`.
+/// Errors: none; NULL for NULL.
+/// Threads: any.
+/// Rust: `Pod::node`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_node(pod: *const pericarp_pod_t) -> *mut pericarp_node_t {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.look(pod, null_mut(), |pod| give(pericarp_node_t::new(pod.pod.node().clone())))
+}
+
+/// The specification that it was made of, with labels and annotations, as JSON.
+///
+/// Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+/// Errors: only those of arguments.
+/// Threads: any.
+/// Rust: `Pod::spec`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_spec(
+    pod: *const pericarp_pod_t,
+    out_json: *mut *mut c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_json, "out_json")?;
+        let pod = caller.handle(pod, "pod")?;
+        out.set(text_for_caller(&json::write(pod.pod.spec())?));
+        Ok(())
+    })
+}
+
+/// The value of one label.
+///
+/// Ownership: `*out_value` is the caller's to free with `pericarp_string_free`.
+/// Errors: `NOT_FOUND` when the pod has no such label.
+/// Threads: any.
+/// Rust: `Pod::spec`, field `labels`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_label(
+    pod: *const pericarp_pod_t,
+    key: *const c_char,
+    out_value: *mut *mut c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_value, "out_value")?;
+        let pod = caller.handle(pod, "pod")?;
+        let key = caller.text(key, "key")?;
+        let value = pod.pod.spec().labels.get(key);
+        let value =
+            value.ok_or_else(|| Problem::none("find", &format!("label {key:?}"), "the pod has none"))?;
+        out.set(text_for_caller(value));
+        Ok(())
+    })
+}
+
+/// Opens a namespace of the pod, for setns(2) or to compare. It stays alive while the descriptor is open. `kind` is one
+/// of the `PERICARP_NAMESPACE_` constants.
+///
+/// Ownership: `*out_fd` is the caller's to close.
+/// Errors: `NOT_FOUND` for a namespace that is not the pod's: the host's, or a PID namespace where each container has its own.
+/// Threads: any.
+/// Rust: `Pod::namespace_fd`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_open_namespace(
+    pod: *const pericarp_pod_t,
+    kind: u32,
+    out_fd: *mut c_int,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_fd, "out_fd")?;
+        let pod = caller.handle(pod, "pod")?;
+        out.set(pod.pod.namespace_fd(namespace_kind(kind)?)?.into_raw_fd());
+        Ok(())
+    })
+}
+
+/// The number that identifies a namespace of the pod, as in `readlink /proc/PID/ns/net`. `kind` is one of the
+/// `PERICARP_NAMESPACE_` constants.
+///
+/// Ownership: the caller keeps `pod`.
+/// Errors: as `pericarp_pod_open_namespace`.
+/// Threads: any.
+/// Rust: `Pod::namespace_inode`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_namespace_inode(
+    pod: *const pericarp_pod_t,
+    kind: u32,
+    out_inode: *mut u64,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_inode, "out_inode")?;
+        let pod = caller.handle(pod, "pod")?;
+        out.set(pod.pod.namespace_inode(namespace_kind(kind)?)?);
+        Ok(())
+    })
+}
+
+/// Makes a container as a JSON object says, whose keys are those of `ContainerSpec`, up to the point where its program
+/// would run: `pericarp_container_start` does that. `{"name": "web", "rootfs": {"overlay": {"lower": ["/"]}}, "args":
+/// ["sh"]}` is about the shortest. `stdio` may be NULL; descriptors in it take the place of what the JSON says.
+///
+/// Ownership: `*out_container` is the caller's to give back with `pericarp_container_unref`. Descriptors in `stdio` stay the
+/// caller's, and may be closed after the call.
+/// Errors: `INVALID_SPEC`; `ALREADY_EXISTS` for a second container of that name; `WRONG_STATE` while the pod is frozen; what
+/// the kernel refused, with the step. Whatever the error, nothing is left behind.
+/// Threads: any.
+/// Rust: `Pod::create_container`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_create_container(
+    pod: *const pericarp_pod_t,
+    json: *const c_char,
+    stdio: *const pericarp_stdio_t,
+    out_container: *mut *mut pericarp_container_t,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_container, "out_container")?;
+        let pod = caller.handle(pod, "pod")?;
+        let spec = container_spec(caller, json, stdio)?;
+        out.set(give(pericarp_container_t::new(pod.pod.create_container(&spec)?)));
+        Ok(())
+    })
+}
+
+/// Makes and starts a container, waits until it has ended, and removes it. Streams asked for as pipes would have nobody
+/// at the other end: they are refused. `stdio` may be NULL.
+///
+/// Ownership: the caller sets `out_status->size`. Descriptors in `stdio` stay the caller's.
+/// Errors: those of `pericarp_pod_create_container`, `pericarp_container_start` and `pericarp_container_wait`.
+/// Threads: any.
+/// Rust: `Pod::run`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_run(
+    pod: *const pericarp_pod_t,
+    json: *const c_char,
+    stdio: *const pericarp_stdio_t,
+    out_status: *mut pericarp_exit_status_t,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out_structure(out_status, "out_status")?;
+        let pod = caller.handle(pod, "pod")?;
+        let spec = container_spec(caller, json, stdio)?;
+        out.set(Some(pod.pod.run(&spec)?).into());
+        Ok(())
+    })
+}
+
+/// What would be done to make a container, in words and in order, a line a step. Nothing is made, opened or asked.
+///
+/// Ownership: `*out_text` is the caller's to free with `pericarp_string_free`.
+/// Errors: `INVALID_SPEC`.
+/// Threads: any.
+/// Rust: `Pod::explain`, `Plan`'s `Display`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_explain(
+    pod: *const pericarp_pod_t,
+    json: *const c_char,
+    out_text: *mut *mut c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_text, "out_text")?;
+        let pod = caller.handle(pod, "pod")?;
+        let spec: ContainerSpec = json::read(caller.text(json, "json")?)?;
+        out.set(text_for_caller(&pod.pod.explain(&spec)?.to_string()));
+        Ok(())
+    })
+}
+
+/// Opens a container by its name.
+///
+/// Ownership: `*out_container` is the caller's to give back with `pericarp_container_unref`.
+/// Errors: `NOT_FOUND` when there is none.
+/// Threads: any.
+/// Rust: `Pod::container`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_open_container(
+    pod: *const pericarp_pod_t,
+    name: *const c_char,
+    out_container: *mut *mut pericarp_container_t,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_container, "out_container")?;
+        let pod = caller.handle(pod, "pod")?;
+        let container = pod.pod.container(caller.text(name, "name")?)?;
+        out.set(give(pericarp_container_t::new(container)));
+        Ok(())
+    })
+}
+
+/// All containers, in no order. The list ends with NULL.
+///
+/// Ownership: `*out_containers` is the caller's to free with `pericarp_container_list_free`.
+/// Errors: `NOT_FOUND` when the pod is gone.
+/// Threads: any.
+/// Rust: `Pod::containers`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_containers(
+    pod: *const pericarp_pod_t,
+    out_containers: *mut *mut *mut pericarp_container_t,
+    out_count: *mut usize,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_containers, "out_containers")?;
+        let count = caller.out(out_count, "out_count")?;
+        let containers = caller.handle(pod, "pod")?.pod.containers()?;
+        count.set(containers.len());
+        out.set(handles_for_caller(containers.into_iter().map(pericarp_container_t::new)));
+        Ok(())
+    })
+}
+
+/// The status of all containers as JSON: `{"containers": {NAME: {"state": "created" | "running" | "exited"}…}}`. One that
+/// has ended has `"exitCode"`, or `"signal"` and `"coreDumped"`, unless its status is lost.
+///
+/// Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+/// Errors: `NOT_FOUND` when the pod is gone.
+/// Threads: any.
+/// Rust: `Pod::status`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_status(
+    pod: *const pericarp_pod_t,
+    out_json: *mut *mut c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_json, "out_json")?;
+        let status = caller.handle(pod, "pod")?.pod.status()?;
+        out.set(text_for_caller(&json::pod_status(&status)));
+        Ok(())
+    })
+}
+
+/// Asks every container to end by its stop signal, waits at most `grace_ms` milliseconds for all of them together, and
+/// kills what is left. The pod stays, and containers can be made in it again.
+///
+/// Ownership: the caller keeps `pod`.
+/// Errors: `NOT_FOUND` when the pod is gone.
+/// Threads: any.
+/// Rust: `Pod::stop`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_stop(
+    pod: *const pericarp_pod_t,
+    grace_ms: u64,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        caller.handle(pod, "pod")?.pod.stop(Duration::from_millis(grace_ms))?;
+        Ok(())
+    })
+}
+
+/// Stops every process of the pod where it is (`cgroup.freeze`), and returns when all have stopped.
+///
+/// Ownership: the caller keeps `pod`.
+/// Errors: when some have not stopped after 10 seconds; then all run on.
+/// Threads: any.
+/// Rust: `Pod::freeze`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_freeze(
+    pod: *const pericarp_pod_t,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        caller.handle(pod, "pod")?.pod.freeze()?;
+        Ok(())
+    })
+}
+
+/// Lets every process of the pod run again, except those of containers that are frozen themselves.
+///
+/// Ownership: the caller keeps `pod`.
+/// Errors: `NOT_FOUND` when the pod is gone.
+/// Threads: any.
+/// Rust: `Pod::thaw`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_thaw(
+    pod: *const pericarp_pod_t,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        caller.handle(pod, "pod")?.pod.thaw()?;
+        Ok(())
+    })
+}
+
+/// Ends all containers of the pod at once and removes all that there is of it. Its name is free again. The handle must
+/// still be given back.
+///
+/// Ownership: the caller keeps its reference to `pod`.
+/// Errors: `NOT_FOUND` when it is gone already.
+/// Threads: any.
+/// Rust: `Pod::remove`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_remove(
+    pod: *const pericarp_pod_t,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        caller.handle(pod, "pod")?.pod.remove()?;
+        Ok(())
+    })
+}

@@ -1,0 +1,17 @@
+//! Tests of the C interface as C programs see it: through the header, and linked with the built library.
+//!
+//! Most need root and a C compiler. What a machine cannot run says why and counts as skipped; `cargo xtask test`
+//! installs the tools, and fails when a test ran nowhere.
+
+mod arguments;
+mod examples;
+mod header;
+mod hosts;
+mod methods;
+mod support;
+
+fn main() {
+    let tests = [header::tests(), methods::tests(), arguments::tests(), examples::tests(), hosts::tests()];
+    let arguments = libtest_mimic::Arguments::from_args();
+    libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit();
+}
