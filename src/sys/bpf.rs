@@ -47,8 +47,20 @@ struct Attach {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> Result<libc::c_long> {
-    // SAFETY: the attributes have the kernel's layout, their size is given, and they outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) })
+    // The kernel's verifier gives up with EAGAIN when a signal is pending for the thread. It is handled before the next
+    // attempt; the bound is for a host program that gets them faster than programs are verified.
+    const ATTEMPTS: usize = 100;
+    let mut attempt = 1;
+    loop {
+        // SAFETY: the attributes have the kernel's layout, their size is given, and they outlive the call.
+        let result = check(unsafe {
+            libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
+        });
+        match result {
+            Err(nix::errno::Errno::EAGAIN) if attempt < ATTEMPTS => attempt += 1,
+            result => return result,
+        }
+    }
 }
 
 /// Loads a program that decides about device access.

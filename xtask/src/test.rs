@@ -33,7 +33,7 @@ FILTER or one of the places was asked for. With FILTER, only tests run that have
                                the directory of an unpacked kernel package (with a slash in it)
   --native-only                no guest
   --guest-only                 only the guest
-  --timeout SECONDS            for each suite on this machine, and for the guest as a whole (1200)
+  --timeout SECONDS            for each suite on this machine, and for the guest as a whole (2400)
 
 The last line is `N passed, N failed, N skipped`, summed over all places.
 ";
@@ -52,7 +52,7 @@ struct Options {
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
-        let limit = Duration::from_secs(1200);
+        let limit = Duration::from_secs(2400);
         let mut options =
             Options { kernel: "debian".to_owned(), native: true, guest: true, limit, filter: None };
         let mut arguments = arguments.iter();
