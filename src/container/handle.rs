@@ -413,7 +413,10 @@ impl Container {
                 .because("it is gone"));
         }
         if let Some(cgroup) = &self.0.cgroup {
-            cgroup.kill()?;
+            // What has ended needs no kill: the removal finds the cgroup empty, or kills what is left in it.
+            if !self.wait_end(Some(Duration::ZERO)) {
+                cgroup.kill()?;
+            }
             // A child of this program is not left as a zombie, and a cgroup is not empty before process 1 of a PID
             // namespace has been waited for (Linux 6.19 and later). Who waits later gets its status.
             if self.wait_end(Some(KILLED)) {
