@@ -167,13 +167,14 @@ fn the_go_programs_run() -> Outcome {
         let mut go = Command::new("go");
         go.args(["build", "-buildvcs=false"]).args(race.then_some("-race")).arg("-o").arg(&program);
         go.arg(format!("./{package}")).current_dir(root().join("examples/go"));
-        // Nothing is downloaded, and the results of the compiler are kept where Go keeps them, if there is a place.
+        // Nothing is downloaded, and the results of the compiler are kept with those of cargo. Go does not ask
+        // pkg-config whether an earlier result still fits: the flags, which name the place of this installation, do.
         go.env("GOPROXY", "off")
             .env("GOTOOLCHAIN", "local")
+            .env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"))
+            .env("CGO_CFLAGS", format!("-I{}", directory.path().join("include").display()))
+            .env("CGO_LDFLAGS", format!("-L{}", library.display()))
             .env("PKG_CONFIG_PATH", library.join("pkgconfig"));
-        if std::env::var_os("HOME").is_none() {
-            go.env("GOCACHE", directory.path().join("cache"));
-        }
         finish(&mut go)?;
         let said = run(Command::new(&program).env("LD_LIBRARY_PATH", &library))?;
         if !said.ends_with("removed   all of it\n") {
