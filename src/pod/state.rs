@@ -127,6 +127,24 @@ pub(crate) fn exists(dir: &OwnedFd, name: &str) -> bool {
 
 /// Reads a file; `None` when it is not there.
 pub(crate) fn read<T: DeserializeOwned>(dir: &OwnedFd, name: &str) -> Result<Option<T>> {
+    let Some(value) = read_json(dir, name)? else { return Ok(None) };
+    if let Some(version) = value.get("version")
+        && version.as_u64() != Some(VERSION.into())
+    {
+        let detail = format!("it has version {version}; this library knows version {VERSION}");
+        return Err(corrupt(name, detail));
+    }
+    serde_json::from_value(value).map(Some).map_err(|error| corrupt(name, error.to_string()))
+}
+
+/// Whether a state file was written by a later version of this library, which may be at work there.
+pub(crate) fn is_of_a_later_version(dir: &OwnedFd, name: &str) -> bool {
+    let value = read_json(dir, name).ok().flatten().unwrap_or_default();
+    value.get("version").and_then(serde_json::Value::as_u64).is_some_and(|version| version > VERSION.into())
+}
+
+/// The content of a file, whatever its version; `None` when it is not there.
+fn read_json(dir: &OwnedFd, name: &str) -> Result<Option<serde_json::Value>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let fd = match openat(dir, name, flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -134,23 +152,9 @@ pub(crate) fn read<T: DeserializeOwned>(dir: &OwnedFd, name: &str) -> Result<Opt
         Err(errno) => return Err(errno).step("open", name),
     };
     let text = std::io::read_to_string(std::fs::File::from(fd)).step("read", name)?;
-    let corrupt = |detail: String| Error::new(ErrorKind::CorruptState, "understand").on(name).because(detail);
-    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
-    if let Some(version) = value.get("version")
-        && version.as_u64() != Some(VERSION.into())
-    {
-        return Err(corrupt(format!("it has version {version}; this library knows version {VERSION}")));
-    }
-    serde_json::from_value(value).map(Some).map_err(|error| corrupt(error.to_string()))
+    serde_json::from_str(&text).map(Some).map_err(|error| corrupt(name, error.to_string()))
 }
 
-/// Whether a state file was written by a later version of this library, which may be at work there.
-pub(crate) fn is_of_a_later_version(dir: &OwnedFd, name: &str) -> bool {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let text = openat(dir, name, flags, Mode::empty())
-        .ok()
-        .and_then(|fd| std::io::read_to_string(std::fs::File::from(fd)).ok())
-        .unwrap_or_default();
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    value.get("version").and_then(serde_json::Value::as_u64).is_some_and(|version| version > VERSION.into())
+fn corrupt(name: &str, detail: String) -> Error {
+    Error::new(ErrorKind::CorruptState, "understand").on(name).because(detail)
 }
