@@ -1,0 +1,220 @@
+//! Mounts below the root, and what is hidden of them.
+
+use std::path::Path;
+
+use super::Build;
+use crate::container::plan::step::{Create, Step, Target};
+use crate::container::plan::{Slot, Source};
+use crate::error::{Error, Result};
+use crate::spec::{Mount, MountKind, NamespaceMode, PidMode, Propagation};
+use crate::sys::mount::attr;
+
+/// The device nodes of every container (OCI runtime-spec, "Default Devices").
+const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+/// The links in `/dev` (OCI runtime-spec, "Dev symbolic links").
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// The directories in `/dev` that other filesystems are mounted on.
+const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
+
+impl Build<'_> {
+    pub(super) fn mounts(&mut self) -> Result<()> {
+        let container = self.container;
+        let mut rest: Vec<&Mount> = container.mounts.iter().collect();
+        if container.default_mounts {
+            for default in default_mounts() {
+                // A mount of the specification takes the place of the default one with its destination.
+                match rest.iter().position(|mount| same_path(&mount.destination, &default.destination)) {
+                    Some(at) => {
+                        let mount = rest.remove(at);
+                        self.mount(mount)?;
+                    }
+                    None if default.destination == Path::new("/dev") => self.dev(),
+                    None => self.mount(&default)?,
+                }
+            }
+        }
+        rest.into_iter().try_for_each(|mount| self.mount(mount))?;
+        if self.pod.spec.hostname_files {
+            for name in ["hostname", "hosts"] {
+                let slot = self.plan.source(Source::EtcFile(name));
+                self.mount_at(
+                    slot,
+                    format!("the pod's {name}"),
+                    format!("/etc/{name}"),
+                    Create::File,
+                    Target::Anywhere,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn mount_at(&mut self, slot: Slot, what: String, path: String, create: Create, target: Target) {
+        if target == Target::NoSymlinks
+            && let Some((_, base, below)) = self.fresh.iter().find(|(place, ..)| *place == path)
+        {
+            let (base, below) = (*base, below.to_string());
+            self.plan.step(Step::MountBelow { slot, what, base, path: below, destination: path });
+            return;
+        }
+        self.plan.step(Step::MountAt { slot, what, path, create, target });
+    }
+
+    /// A fresh `/dev` with nothing in it but what every container may have.
+    fn dev(&mut self) {
+        let options = vec![("mode", "755".to_string()), ("size", "65536k".to_string())];
+        let slot = self.new_filesystem("tmpfs", options, attr::NOSUID | attr::NOEXEC);
+        self.mount_at(slot, "a tmpfs".to_string(), "/dev".to_string(), Create::Directory, Target::NoSymlinks);
+        for (name, major, minor) in DEVICES {
+            self.plan.step(Step::MknodAt { slot, name, major, minor });
+        }
+        for (name, target) in LINKS {
+            self.plan.step(Step::SymlinkAt { slot, name, target });
+        }
+        for name in DIRECTORIES {
+            self.plan.step(Step::MkdirAt { slot, name, mode: 0o755 });
+            self.fresh.push((format!("/dev/{name}"), slot, name));
+        }
+    }
+
+    fn mount(&mut self, mount: &Mount) -> Result<()> {
+        let path = mount.destination.display().to_string();
+        let mut attributes = 0;
+        for (on, bit) in [
+            (mount.readonly, attr::RDONLY),
+            (mount.nosuid, attr::NOSUID),
+            (mount.nodev, attr::NODEV),
+            (mount.noexec, attr::NOEXEC),
+        ] {
+            if on {
+                attributes |= bit;
+            }
+        }
+        let mut target = Target::NoSymlinks;
+        let mut create = Create::Directory;
+        let host_ipc = self.pod.spec.namespaces.ipc == NamespaceMode::Host;
+        let (slot, what) = match &mount.kind {
+            MountKind::Bind { source, recursive } => {
+                target = Target::Anywhere;
+                create = Create::LikeSource;
+                let slot = self.plan.source(Source::Tree {
+                    path: source.clone(),
+                    recursive: *recursive,
+                    attributes,
+                    attributes_recursive: mount.readonly_recursive,
+                    propagation: mount.propagation,
+                });
+                (slot, source.display().to_string())
+            }
+            MountKind::Tmpfs { size, mode } => {
+                target = Target::Anywhere;
+                let mut options = vec![("mode", format!("{:o}", mode.unwrap_or(0o1777)))];
+                options.extend(size.map(|size| ("size", size.to_string())));
+                (self.new_filesystem("tmpfs", options, attributes), "a tmpfs".to_string())
+            }
+            MountKind::Volume { name, sub_path } => {
+                target = Target::Anywhere;
+                create = Create::LikeSource;
+                if !self.pod.spec.volumes.iter().any(|volume| volume.name == *name) {
+                    return Err(Error::invalid(
+                        format!("mounts[{:?}]", mount.destination.display().to_string()),
+                        format!("the pod has no volume {name:?}"),
+                    ));
+                }
+                let source = Source::Volume {
+                    name: name.clone(),
+                    sub_path: sub_path.clone(),
+                    attributes,
+                    attributes_recursive: mount.readonly_recursive,
+                };
+                (self.plan.source(source), format!("volume {name:?}"))
+            }
+            MountKind::Proc => (self.proc(attributes), "proc".to_string()),
+            MountKind::Sysfs => {
+                let slot = self.new_filesystem("sysfs", Vec::new(), attributes);
+                self.fresh.push((format!("{path}/fs/cgroup"), slot, "fs/cgroup"));
+                (slot, "sysfs".to_string())
+            }
+            MountKind::Cgroup => {
+                (self.new_filesystem("cgroup2", Vec::new(), attributes), "cgroup2".to_string())
+            }
+            MountKind::Devpts => {
+                let options = vec![
+                    ("ptmxmode", "0666".to_string()),
+                    ("mode", "0620".to_string()),
+                    ("gid", "5".to_string()),
+                ];
+                (self.new_filesystem("devpts", options, attributes), "devpts".to_string())
+            }
+            MountKind::Shm if host_ipc => {
+                (self.plan.source(host_tree("/dev/shm", attributes)), "the host's /dev/shm".to_string())
+            }
+            // The queues of the namespace that init is in, whether or not the host has them mounted anywhere.
+            MountKind::Mqueue if host_ipc => {
+                (self.new_filesystem("mqueue", Vec::new(), attributes), "the host's queues".to_string())
+            }
+            MountKind::Shm => (self.plan.source(Source::PodShm { attributes }), "the pod's shm".to_string()),
+            MountKind::Mqueue => {
+                (self.plan.source(Source::PodMqueue { attributes }), "the pod's mqueue".to_string())
+            }
+        };
+        self.mount_at(slot, what, path, create, target);
+        Ok(())
+    }
+
+    fn proc(&mut self, attributes: u64) -> Slot {
+        match self.pod.pid_mode(self.container) {
+            PidMode::Container | PidMode::Host => self.new_filesystem("proc", Vec::new(), attributes),
+            // Nothing mounts a proc of a PID namespace from outside it before Linux 6.17: take the one that is there.
+            PidMode::Pod => self.plan.source(Source::PodProc { attributes }),
+            PidMode::Target(name) => self.plan.source(Source::TargetProc { name: name.clone(), attributes }),
+        }
+    }
+
+    pub(super) fn hide(&mut self) {
+        let security = &self.container.security;
+        for path in &security.masked_paths {
+            self.plan.step(Step::Mask { path: path.display().to_string() });
+        }
+        for path in &security.readonly_paths {
+            self.plan.step(Step::Readonly { path: path.display().to_string() });
+        }
+    }
+}
+
+/// The mounts of every container, in the order in which they are made.
+fn default_mounts() -> Vec<Mount> {
+    let locked = |kind, path: &str| Mount::of(kind, path).nosuid(true).nodev(true).noexec(true);
+    vec![
+        locked(MountKind::Proc, "/proc"),
+        locked(MountKind::Sysfs, "/sys").readonly(true),
+        locked(MountKind::Cgroup, "/sys/fs/cgroup").readonly(true),
+        Mount::of(MountKind::Tmpfs { size: None, mode: None }, "/dev"),
+        Mount::of(MountKind::Devpts, "/dev/pts").nosuid(true).noexec(true),
+        locked(MountKind::Shm, "/dev/shm"),
+        locked(MountKind::Mqueue, "/dev/mqueue"),
+    ]
+}
+
+fn host_tree(path: &str, attributes: u64) -> Source {
+    Source::Tree {
+        path: path.into(),
+        recursive: false,
+        attributes,
+        attributes_recursive: false,
+        propagation: Propagation::Private,
+    }
+}
+
+fn same_path(a: &Path, b: &Path) -> bool {
+    a.components().eq(b.components())
+}

@@ -1,0 +1,130 @@
+//! The process: identity, privileges, streams, and the program.
+
+use std::sync::Arc;
+
+use super::Build;
+use crate::container::plan::step::Step;
+use crate::container::plan::{Slot, Source};
+use crate::container::seccomp::{self, Program};
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{ContainerSpec, PidMode, SeccompProfile, Stdio};
+use crate::sys::namespace::Kind;
+
+/// Where programs are looked for when the environment has no `PATH`, as in Docker and containerd.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Directories in `PATH`. Init has room for these next to the most arguments and variables that there may be.
+const MAX_CANDIDATES: usize = 1024;
+/// Bytes of the program's name or path, with the NUL (`PATH_MAX`).
+const MAX_PROGRAM: usize = 4096;
+
+impl Build<'_> {
+    pub(super) fn process(&mut self) -> Result<()> {
+        let container = self.container;
+        let security = &container.security;
+        let streams = [&container.stdio.stdin, &container.stdio.stdout, &container.stdio.stderr];
+        let mut null = None;
+        let mut stdio = [Slot(0); 3];
+        for (index, stream) in streams.into_iter().enumerate() {
+            stdio[index] = if *stream == Stdio::Null {
+                *null.get_or_insert_with(|| {
+                    let slot = self.plan.slot();
+                    self.plan.step(Step::OpenNull { slot });
+                    slot
+                })
+            } else {
+                self.plan.source(Source::Stdio(index))
+            };
+        }
+        self.plan.step(Step::Pivot);
+        self.plan.step(Step::Stdio(stdio));
+        let enters = match self.pod.pid_mode(container) {
+            PidMode::Container | PidMode::Host => None,
+            PidMode::Pod => Some(Source::Namespace(Kind::Pid)),
+            PidMode::Target(name) => Some(Source::TargetPid(name.clone())),
+        };
+        let enters_pid = enters.is_some();
+        if let Some(source) = enters {
+            let slot = self.plan.source(source);
+            self.plan.step(Step::Join { slot, kind: Kind::Pid });
+        }
+        for limit in &container.rlimits {
+            self.plan.step(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
+        }
+        let filter = filter(container)?.map(Step::Seccomp);
+        // Loading a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it comes last.
+        let late = if security.no_new_privileges {
+            filter
+        } else {
+            self.plan.steps.extend(filter);
+            None
+        };
+        self.plan.step(Step::Identity {
+            uid: container.user.uid,
+            gid: container.user.gid,
+            groups: container.user.additional_gids.clone(),
+            bounding: security.capabilities.bounding.bits(),
+            ambient: security.capabilities.ambient.bits(),
+        });
+        if security.no_new_privileges {
+            self.plan.step(Step::NoNewPrivileges);
+        }
+        self.plan.step(Step::Umask(container.umask));
+        self.plan.step(Step::Chdir { path: container.cwd.display().to_string() });
+        if enters_pid {
+            self.plan.step(Step::EnterPid);
+        }
+        self.plan.step(Step::Barrier);
+        self.plan.steps.extend(late);
+        self.exec()
+    }
+
+    fn exec(&mut self) -> Result<()> {
+        let container = self.container;
+        let path = container.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+        let mut env: Vec<String> =
+            container.env.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if !container.env.contains_key("PATH") {
+            env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        let program = &container.args[0];
+        // A candidate is made of both: without bounds a specification of 512 KiB would make gigabytes of them.
+        if program.len() >= MAX_PROGRAM {
+            return Err(Error::invalid("args[0]", "is longer than 4095 bytes, more than a path can be"));
+        }
+        let candidates: Vec<String> = if program.contains('/') {
+            vec![program.clone()]
+        } else {
+            // An empty part of PATH means the working directory (environ(7)).
+            let in_directory = |directory: &str| match directory {
+                "" => program.clone(),
+                directory => format!("{}/{program}", directory.trim_end_matches('/')),
+            };
+            path.split(':').take(MAX_CANDIDATES + 1).map(in_directory).collect()
+        };
+        if candidates.len() > MAX_CANDIDATES {
+            return Err(Error::invalid(
+                "env[\"PATH\"]",
+                format!("has more than {MAX_CANDIDATES} directories"),
+            ));
+        }
+        self.plan.step(Step::Exec { candidates, args: container.args.clone(), env });
+        Ok(())
+    }
+}
+
+/// The filter of a container, compiled once per profile and kept.
+fn filter(container: &ContainerSpec) -> Result<Option<Arc<Program>>> {
+    match container.security.seccomp {
+        SeccompProfile::Unconfined => Ok(None),
+        SeccompProfile::RuntimeDefault => {
+            seccomp::default_program(container.security.capabilities.bounding.bits()).map(Some).map_err(
+                |error| {
+                    Error::new(ErrorKind::Unsupported, "compile")
+                        .on("the default seccomp profile")
+                        .because(error.to_string())
+                },
+            )
+        }
+    }
+}
