@@ -46,7 +46,7 @@ mod sys;
 pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan};
 pub use error::{Error, ErrorKind, Result};
-pub use node::{Node, NodeOptions, Recovery};
+pub use node::{IdRange, IdRanges, Node, NodeOptions, Recovery};
 pub use pod::ipc::{
     IpcListing, MessageQueueInfo, SemaphoreSetInfo, SharedMemoryInfo, ShmObjectInfo, SysvMessageQueueInfo,
 };

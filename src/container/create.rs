@@ -8,7 +8,7 @@ use nix::fcntl::FlockArg;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkdirat};
 
-use super::plan::{self, Plan, PodContext};
+use super::plan::{self, Plan};
 use super::source::Opener;
 use super::stdio;
 use super::{Container, ExitStatus, Inner, Started};
@@ -40,8 +40,7 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
-    let context = PodContext { spec: pod.spec() };
-    let plan = plan::compile(&context, spec)?;
+    let plan = plan::compile(&pod.context(), spec)?;
     // Shared with other containers being made, but not with a removal of the pod.
     let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
     // It may have been removed while this waited.
@@ -92,12 +91,12 @@ impl Attempt<'_> {
         if cgroup.is_frozen()? {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
-        let (stdio, pipes) = stdio::open(self.spec)?;
+        let (stdio, pipes) = stdio::open(self.spec, stdio_owner(self.pod, self.spec))?;
         let (control, inits) = Control::pair()?;
         if at_once {
             control.start()?;
         }
-        let pid_mode = PodContext { spec: self.pod.spec() }.pid_mode(self.spec).clone();
+        let pid_mode = self.pod.context().pid_mode(self.spec).clone();
         let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio)?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
@@ -192,6 +191,13 @@ impl Attempt<'_> {
     }
 }
 
+/// The user and group of a container as the host knows them.
+fn stdio_owner(pod: &Pod, spec: &ContainerSpec) -> (u32, u32) {
+    let (uid, gid) = (spec.user.uid, spec.user.gid);
+    let mapped = pod.id_mappings().and_then(|ids| ids.host_uid(uid).zip(ids.host_gid(gid)));
+    mapped.unwrap_or((uid, gid))
+}
+
 /// What would wait for a thaw that may never come is an error instead.
 pub(super) fn frozen(step: &'static str, subject: &str) -> Error {
     Error::new(ErrorKind::WrongState, step).on(subject).because("thaw it first")
@@ -228,6 +234,7 @@ fn launch(
         opener.control(inits);
         opener.open_on_host(plan, stdio)?;
         opener.open_in_pins(plan, home, pod.id())?;
+        opener.map_ids(plan)?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
         let descriptors = opener.descriptors();
         let bytes = plan.encode(&descriptors)?;
@@ -236,7 +243,8 @@ fn launch(
             .step("make", "the plan of init")?;
         setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let mut namespaces = CloneFlags::CLONE_NEWNS;
-        if *pid_mode == PidMode::Container {
+        // One that belongs to the pod's user namespace is made by init, when it is in that.
+        if *pid_mode == PidMode::Container && !plan.enters_pid() {
             namespaces |= CloneFlags::CLONE_NEWPID;
         }
         let launch = Launch {

@@ -16,4 +16,4 @@ pub use status::{ContainerStatus, ExitStatus};
 
 pub(crate) use create::{create, run};
 pub(crate) use handle::{Inner, Started, open};
-pub(crate) use source::set_propagation;
+pub(crate) use source::{not_mapped, set_propagation};

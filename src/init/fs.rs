@@ -11,8 +11,8 @@ use crate::sys::{
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+pub const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: usize = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: usize = 0x04;
@@ -213,7 +213,7 @@ pub fn open(state: &mut State, mut fields: Reader) -> Done {
     state.store(into, fd as usize)
 }
 
-fn clone_tree(fd: i32, recursive: usize) -> Done<i32> {
+pub fn clone_tree(fd: i32, recursive: usize) -> Done<i32> {
     let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | recursive;
     syscall!(nr::OPEN_TREE, fd, EMPTY, flags).within(wire::CALL_OPEN_TREE).map(|fd| fd as i32)
 }

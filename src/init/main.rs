@@ -15,6 +15,7 @@ mod fs;
 mod identity;
 mod process;
 mod sys;
+mod user;
 mod wire;
 
 use sys::{EINVAL, Errno, nr, syscall};
@@ -198,6 +199,11 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::SEND_FD => process::send_fd(state, fields)?,
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
+        wire::OWN_FILES => user::own_files(fields)?,
+        wire::ENTER_USER => user::enter(state, fields)?,
+        wire::COPY_ROOT => user::copy_root(state, fields)?,
+        wire::MAKE_QUEUE => user::make_queue(fields)?,
+        wire::WRITE_AT => user::write_at(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

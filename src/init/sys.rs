@@ -88,6 +88,14 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const WRITE: usize = 1;
+    pub const FCHMOD: usize = 91;
+    pub const FCHOWN: usize = 93;
+    pub const SETFSUID: usize = 122;
+    pub const SETFSGID: usize = 123;
+    pub const CAPGET: usize = 125;
+    pub const MQ_OPEN: usize = 240;
+    pub const MQ_UNLINK: usize = 241;
 }
 
 /// Numbers that differ by architecture.
@@ -138,6 +146,14 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const WRITE: usize = 64;
+    pub const FCHMOD: usize = 52;
+    pub const FCHOWN: usize = 55;
+    pub const SETFSUID: usize = 151;
+    pub const SETFSGID: usize = 152;
+    pub const CAPGET: usize = 90;
+    pub const MQ_OPEN: usize = 180;
+    pub const MQ_UNLINK: usize = 181;
 }
 
 /// One system call.
@@ -193,6 +209,7 @@ pub const O_NOFOLLOW: usize = if cfg!(target_arch = "aarch64") { 0o100000 } else
 pub const O_CREAT: usize = 0o100;
 pub const O_EXCL: usize = 0o200;
 pub const O_WRONLY: usize = 0o1;
+pub const O_RDWR: usize = 0o2;
 pub const O_CLOEXEC: usize = 0o2000000;
 pub const O_PATH: usize = 0o10000000;
 

@@ -99,7 +99,7 @@ operations! {
     SECCOMP = 22,
     /// Change the working directory: path, 1 to make it when it is missing.
     CHDIR = 23,
-    /// Make the working directory below the root, while that can be written to: path.
+    /// Make a directory below the root, while that can be written to: path.
     MKDIR_IN_ROOT = 24,
     /// Open a file of the template: path, flags, slot to store it in.
     OPEN = 25,
@@ -119,6 +119,16 @@ operations! {
     SET_NAME = 32,
     /// Attach the mount in a slot in a filesystem that init has just made: slot, slot of that, path.
     MOUNT_BELOW = 33,
+    /// Own what is made from now on: user and group id of the host. No privilege is lost.
+    OWN_FILES = 70,
+    /// Join a user namespace for good and become its root: slot.
+    ENTER_USER = 71,
+    /// Put a copy of the root over itself, which can be pivoted into where the root itself is locked: path of the root.
+    COPY_ROOT = 72,
+    /// Make a POSIX message queue: name, mode, uid, gid, messages, bytes of a message.
+    MAKE_QUEUE = 73,
+    /// Write a file below the directory of a slot, without links: slot, path, content.
+    WRITE_AT = 74,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -177,6 +187,12 @@ calls! {
     CALL_GETCWD = 39: "getcwd",
     CALL_CLOSE_RANGE = 40: "close_range",
     CALL_SIGNALS = 41: "rt_sigprocmask",
+    CALL_SETFSID = 80: "setfsuid",
+    CALL_MQ_OPEN = 81: "mq_open",
+    CALL_FCHOWN = 82: "fchown",
+    CALL_FCHMOD = 83: "fchmod",
+    CALL_WRITE = 84: "write",
+    CALL_DUMPABLE = 85: "prctl(PR_SET_DUMPABLE)",
 }
 
 /// Reads fields one after the other.

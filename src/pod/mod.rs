@@ -2,11 +2,13 @@
 
 mod create;
 mod handle;
+mod helper;
 pub mod ipc;
 mod ipc_handle;
 pub(crate) mod pins;
 mod reaper;
 pub(crate) mod state;
+mod user;
 
 pub use handle::{NamespaceKind, Pod, PodStatus};
 pub use ipc_handle::PodIpc;

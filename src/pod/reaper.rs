@@ -42,6 +42,11 @@ impl Reaper {
 pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
     let cgroup = pod.create_child(CGROUP, &Resources::default())?;
     let plan = plan::reaper(spec);
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    // One that belongs to the pod's user namespace is made by init, when it is in that.
+    if !plan.enters_pid() {
+        namespaces |= CloneFlags::CLONE_NEWPID;
+    }
     let (control, inits) = Control::pair()?;
     let child: Child = thread::run(|| {
         let mut opener = Opener::new(node, None);
@@ -56,13 +61,13 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
             init: node.0.init.as_fd(),
             plan: memory.as_fd(),
             inherited: &opener.descriptors(),
-            namespaces: CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID,
+            namespaces,
             cgroup: Some(cgroup.as_fd()),
         };
         launch.spawn()
     })?;
-    let reaper = Reaper { pid: child.pid, pidfd: child.pidfd };
-    let result = settle(node, home, id, &plan, &control, &reaper);
+    let mut reaper = Reaper { pid: child.pid, pidfd: child.pidfd };
+    let result = settle(node, home, id, &plan, &control, &mut reaper);
     match result {
         Ok(()) => Ok(reaper),
         Err(error) => {
@@ -79,11 +84,18 @@ fn settle(
     id: &str,
     plan: &plan::Plan,
     control: &Control,
-    reaper: &Reaper,
+    reaper: &mut Reaper,
 ) -> Result<()> {
     let mut proc = None;
+    let mut enters = plan.enters_pid();
     loop {
         match control.receive()? {
+            // Which process stays comes first.
+            Message::Fd(last) if enters => {
+                let pid = node.0.proc.pid_of(last.as_fd())?;
+                std::mem::replace(reaper, Reaper { pid, pidfd: last }).wait();
+                enters = false;
+            }
             Message::Fd(fd) => proc = Some(fd),
             Message::Ready => break,
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::spec::{ContainerSpec, PodSpec};
+use crate::spec::{ContainerSpec, IdMappings, PodSpec};
 
 /// The file of a pod or container.
 pub(crate) const STATE: &str = "state.json";
@@ -59,6 +59,9 @@ pub(crate) struct PodState {
     pub(crate) cgroup_id: u64,
     /// Process 1 of a PID namespace that all containers share.
     pub(crate) reaper: Option<ProcessRef>,
+    /// The ids of its user namespace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ids: Option<IdMappings>,
     pub(crate) spec: PodSpec,
 }
 

@@ -5,6 +5,7 @@
 //! [`PodSpec::validate`] and [`ContainerSpec::validate`].
 
 mod container;
+mod idmap;
 mod ipc;
 mod mount;
 mod name;
@@ -13,12 +14,14 @@ mod resources;
 mod security;
 mod stdio;
 mod sysctl;
+pub(crate) mod user;
 mod validate;
 
 #[cfg(test)]
 mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
+pub use idmap::IdMapping;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
@@ -29,6 +32,8 @@ pub use resources::{
 };
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
+pub use user::{IdMappings, UserMode};
 
+pub(crate) use idmap::validate_mappings;
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

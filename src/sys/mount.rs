@@ -23,6 +23,8 @@ pub(crate) mod attr {
     pub(crate) const NOSUID: u64 = 0x2;
     pub(crate) const NODEV: u64 = 0x4;
     pub(crate) const NOEXEC: u64 = 0x8;
+    /// Ids are those of a user namespace (Linux 5.12).
+    pub(super) const IDMAP: u64 = 0x0010_0000;
 }
 
 /// `struct mount_attr` of mount_setattr(2).
@@ -104,6 +106,12 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, dir: impl AsFd, path: &CStr) -> Resu
     .map(drop)
 }
 
+/// Gives a detached mount the ids of a user namespace: who owns a file there is inside whom the file's id means.
+pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, user: BorrowedFd<'_>) -> Result<()> {
+    let userns_fd = user.as_raw_fd() as u64;
+    change(mount, recursive, MountAttr { set: attr::IDMAP, clear: 0, propagation: 0, userns_fd })
+}
+
 /// Sets and clears attributes of a mount, and its propagation (`MS_PRIVATE`, …) unless 0.
 pub(crate) fn set_attributes(
     mount: BorrowedFd<'_>,
@@ -112,7 +120,10 @@ pub(crate) fn set_attributes(
     clear: u64,
     propagation: u64,
 ) -> Result<()> {
-    let attributes = MountAttr { set, clear, propagation, userns_fd: 0 };
+    change(mount, recursive, MountAttr { set, clear, propagation, userns_fd: 0 })
+}
+
+fn change(mount: BorrowedFd<'_>, recursive: bool, attributes: MountAttr) -> Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the structure has the kernel's layout, its size is given, and it outlives the call.
     check(unsafe {

@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Uts,
     Pid,
     Mount,
+    User,
 }
 
 impl Kind {
@@ -28,6 +29,7 @@ impl Kind {
             Kind::Uts => "uts",
             Kind::Pid => "pid",
             Kind::Mount => "mnt",
+            Kind::User => "user",
         }
     }
 
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Uts => "UTS",
             Kind::Pid => "PID",
             Kind::Mount => "mount",
+            Kind::User => "user",
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Kind::Uts => CloneFlags::CLONE_NEWUTS,
             Kind::Pid => CloneFlags::CLONE_NEWPID,
             Kind::Mount => CloneFlags::CLONE_NEWNS,
+            Kind::User => CloneFlags::CLONE_NEWUSER,
         }
     }
 }
@@ -68,6 +72,7 @@ pub(crate) fn mount_of_this_thread(proc: impl AsFd, kind: Kind) -> crate::error:
         Kind::Uts => c"thread-self/ns/uts",
         Kind::Pid => c"thread-self/ns/pid",
         Kind::Mount => c"thread-self/ns/mnt",
+        Kind::User => c"thread-self/ns/user",
     };
     super::mount::clone_tree(proc, path, false).step("mount", format!("the {} namespace", kind.word()))
 }

@@ -13,6 +13,10 @@ pub(crate) enum Source {
     Control,
     /// A namespace of the pod.
     Namespace(Kind),
+    /// A user namespace that is given for a pod.
+    GivenUser,
+    /// The library's own proc, for kernel parameters.
+    Proc,
     /// The PID namespace of another container of the pod.
     TargetPid(String),
     /// A tree of mounts of the host, as a detached copy.
@@ -45,6 +49,8 @@ impl fmt::Display for Source {
         match self {
             Source::Control => write!(f, "the control socket"),
             Source::Namespace(kind) => write!(f, "the pod's {} namespace", kind.word()),
+            Source::GivenUser => write!(f, "the given user namespace"),
+            Source::Proc => write!(f, "a proc of the host"),
             Source::TargetPid(name) => write!(f, "the PID namespace of container {name:?}"),
             Source::Tree { path, recursive, attributes, .. } => {
                 write!(f, "a copy of the mount at {}", path.display())?;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use nix::sched::CloneFlags;
+
 use super::Slot;
 use crate::container::seccomp::Program;
 use crate::spec::RlimitResource;
@@ -16,7 +18,8 @@ pub(crate) enum Step {
         slot: Slot,
         kind: Kind,
     },
-    UnshareCgroup,
+    /// New namespaces, which belong to the user namespace that init is in.
+    Unshare(CloneFlags),
     Setsid,
     Umask(u32),
     NewFilesystem {
@@ -118,6 +121,29 @@ pub(crate) enum Step {
         env: Vec<String>,
     },
     Reap,
+    /// Own files as that user and group of the host.
+    OwnFiles {
+        uid: u32,
+        gid: u32,
+    },
+    EnterUser {
+        slot: Slot,
+    },
+    CopyRoot,
+    MakeQueue {
+        name: String,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        messages: u32,
+        size: u32,
+    },
+    SetSysctl {
+        proc: Slot,
+        path: String,
+        name: String,
+        value: String,
+    },
 }
 
 /// What to make where a mount goes, when nothing is there.
@@ -136,6 +162,22 @@ pub(crate) enum Target {
     Anywhere,
     /// The very path: what looks like the kernel's own files must be where it seems to be.
     NoSymlinks,
+}
+
+/// Where a proc of the host is seen for a moment: the kernel makes a new one only where a whole one is seen.
+pub(crate) const PROC: &str = "/proc";
+
+/// Namespaces by the names of their files in proc(5).
+struct Namespaces(CloneFlags);
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [Kind::Mount, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts];
+        let named = kinds.map(|kind| (kind.flag(), kind.file()));
+        let all = named.into_iter().chain([(CloneFlags::CLONE_NEWCGROUP, "cgroup")]);
+        let words: Vec<&str> = all.filter(|(flag, _)| self.0.contains(*flag)).map(|(_, word)| word).collect();
+        f.write_str(&words.join(", "))
+    }
 }
 
 /// Mount attributes in the words of mount(8).
@@ -158,7 +200,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Join { kind, .. } => write!(f, "join the {} namespace", kind.word()),
-            Step::UnshareCgroup => write!(f, "make a cgroup namespace"),
+            Step::Unshare(CloneFlags::CLONE_NEWCGROUP) => write!(f, "make a cgroup namespace"),
+            Step::Unshare(flags) => {
+                write!(f, "make namespaces of the user namespace ({})", Namespaces(*flags))
+            }
             Step::Setsid => write!(f, "make a session"),
             Step::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
             Step::NewFilesystem { fstype, options, attributes, .. } => {
@@ -167,6 +212,9 @@ impl fmt::Display for Step {
                     write!(f, ", {key}={value}")?;
                 }
                 write!(f, "{}", Attributes(*attributes))
+            }
+            Step::Attach { path, .. } if path == PROC => {
+                write!(f, "show a proc of the host outside the root filesystem")
             }
             Step::Attach { path, .. } => write!(f, "put a layer at {path}"),
             Step::MountOverlay { options } => write!(f, "mount the overlay ({options})"),
@@ -190,7 +238,7 @@ impl fmt::Display for Step {
                 write!(f, " (set{}; clear{})", Attributes(*set), Attributes(*clear))
             }
             Step::RootReadonly => write!(f, "make the root filesystem read-only"),
-            Step::MkdirInRoot { path } => write!(f, "make the working directory {path}"),
+            Step::MkdirInRoot { path } => write!(f, "make the directory {path}"),
             Step::Pivot => write!(f, "pivot into the root filesystem"),
             Step::Stdio(_) => write!(f, "set standard input, output and error"),
             Step::Rlimit { resource, soft, hard } => {
@@ -213,6 +261,11 @@ impl fmt::Display for Step {
             Step::Barrier => write!(f, "wait for the start"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
+            Step::OwnFiles { uid, gid } => write!(f, "own files as user {uid} and group {gid} of the host"),
+            Step::EnterUser { .. } => write!(f, "join the user namespace, as its root"),
+            Step::CopyRoot => write!(f, "copy the root filesystem's mounts"),
+            Step::MakeQueue { name, .. } => write!(f, "make the message queue {name:?}"),
+            Step::SetSysctl { name, value, .. } => write!(f, "write {value:?} to sysctl {name}"),
         }
     }
 }

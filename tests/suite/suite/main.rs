@@ -38,6 +38,8 @@ mod stdio;
 mod stopping;
 mod stress;
 mod sysctls;
+mod userns;
+mod userns_auto;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -105,6 +107,8 @@ fn main() {
         stopping::tests(),
         stress::tests(),
         sysctls::tests(),
+        userns::tests(),
+        userns_auto::tests(),
         volumes::tests(),
     ]
     .into_iter()

@@ -3,13 +3,18 @@
 mod mounts;
 mod process;
 mod rootfs;
+mod user;
 
 use std::path::Path;
+
+use nix::sched::CloneFlags;
+
+pub(crate) use user::{holder, queue, sysctls};
 
 use super::step::Step;
 use super::{Plan, Slot, Source};
 use crate::error::{Error, Result};
-use crate::spec::{ContainerSpec, NamespaceMode, PidMode, PodSpec, Propagation};
+use crate::spec::{ContainerSpec, IdMappings, Mount, NamespaceMode, PidMode, PodSpec, Propagation};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -24,6 +29,8 @@ const NOSUID_NODEV_NOEXEC: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 pub(crate) struct PodContext<'a> {
     /// Its specification.
     pub(crate) spec: &'a PodSpec,
+    /// The ids of its user namespace, if it has one.
+    pub(crate) ids: Option<&'a IdMappings>,
 }
 
 impl PodContext<'_> {
@@ -41,12 +48,15 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     if *pod.pid_mode(container) == PidMode::Pod && pod.spec.namespaces.pid != PidMode::Pod {
         return Err(Error::invalid("pid", "the pod has no PID namespace of its own"));
     }
-    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new() };
+    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new(), late: Vec::new() };
+    build.check_ids()?;
     build.namespaces();
+    build.own_files();
     build.rootfs();
     build.mounts()?;
-    build.hide();
+    build.hide(false);
     build.enter_root();
+    build.enter_user()?;
     build.process()?;
     Ok(build.plan)
 }
@@ -55,8 +65,13 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
 pub(crate) fn reaper(pod: &PodSpec) -> Plan {
     let mut plan = Plan::new();
     join_pod_namespaces(&mut plan, pod);
-    plan.step(Step::UnshareCgroup);
+    plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP));
     plan.step(Step::Setsid);
+    if !pod.namespaces.user.is_host() {
+        user::show_proc(&mut plan);
+        user::enter(&mut plan, CloneFlags::CLONE_NEWPID);
+        plan.step(Step::EnterPid);
+    }
     let proc = plan.slot();
     plan.step(Step::NewFilesystem {
         slot: proc,
@@ -93,6 +108,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
+    /// In a pod with a user namespace: mounts that are made inside it.
+    late: Vec<Mount>,
 }
 
 impl Build<'_> {
@@ -109,7 +126,7 @@ impl Build<'_> {
 
     fn namespaces(&mut self) {
         join_pod_namespaces(&mut self.plan, self.pod.spec);
-        self.plan.step(Step::UnshareCgroup);
+        self.plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP));
         self.plan.step(Step::Setsid);
         // So that directories and nodes get exactly the mode that is asked for.
         self.plan.step(Step::Umask(0));

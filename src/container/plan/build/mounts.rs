@@ -87,6 +87,10 @@ impl Build<'_> {
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<()> {
+        if self.is_late(mount)? { Ok(()) } else { self.mount_now(mount) }
+    }
+
+    pub(super) fn mount_now(&mut self, mount: &Mount) -> Result<()> {
         let path = mount.destination.display().to_string();
         let mut attributes = 0;
         for (on, bit) in [
@@ -106,7 +110,7 @@ impl Build<'_> {
             MountKind::Bind { source, recursive } => {
                 target = Target::Anywhere;
                 create = Create::LikeSource;
-                let slot = self.plan.source(Source::Tree {
+                let slot = self.host_tree(Source::Tree {
                     path: source.clone(),
                     recursive: *recursive,
                     attributes,
@@ -148,11 +152,10 @@ impl Build<'_> {
                 (self.new_filesystem("cgroup2", Vec::new(), attributes), "cgroup2".to_string())
             }
             MountKind::Devpts => {
-                let options = vec![
-                    ("ptmxmode", "0666".to_string()),
-                    ("mode", "0620".to_string()),
-                    ("gid", "5".to_string()),
-                ];
+                let mut options = vec![("ptmxmode", "0666".to_string()), ("mode", "0620".to_string())];
+                if self.has_gid(5) {
+                    options.push(("gid", "5".to_string()));
+                }
                 (self.new_filesystem("devpts", options, attributes), "devpts".to_string())
             }
             MountKind::Shm if host_ipc => {
@@ -180,12 +183,14 @@ impl Build<'_> {
         }
     }
 
-    pub(super) fn hide(&mut self) {
+    /// Hides what is to be hidden: in a pod with a user namespace what is in the proc `late`, when that is there.
+    pub(super) fn hide(&mut self, late: bool) {
+        let now = |path: &Path| late == (self.pod.ids.is_some() && path.starts_with("/proc"));
         let security = &self.container.security;
-        for path in &security.masked_paths {
+        for path in security.masked_paths.iter().filter(|path| now(path)) {
             self.plan.step(Step::Mask { path: path.display().to_string() });
         }
-        for path in &security.readonly_paths {
+        for path in security.readonly_paths.iter().filter(|path| now(path)) {
             self.plan.step(Step::Readonly { path: path.display().to_string() });
         }
     }

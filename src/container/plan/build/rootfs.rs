@@ -11,7 +11,7 @@ impl Build<'_> {
     pub(super) fn rootfs(&mut self) {
         match &self.container.rootfs {
             Rootfs::Directory { path, readonly } => {
-                let slot = self.plan.source(tree(path, true, Propagation::Private));
+                let slot = self.host_tree(tree(path, true, Propagation::Private));
                 if *readonly {
                     // All of it; the top mount is opened again until the mount points are made.
                     self.plan.step(Step::SetAttributes {
@@ -39,7 +39,7 @@ impl Build<'_> {
     fn overlay(&mut self, lower: &[PathBuf], upper: &Upper) {
         let mut options = String::from("lowerdir=");
         for (index, layer) in lower.iter().enumerate() {
-            let slot = self.plan.source(tree(layer, false, Propagation::Private));
+            let slot = self.host_tree(tree(layer, false, Propagation::Private));
             let path = format!("{LAYERS}/{index}");
             options += if index == 0 { "" } else { ":" };
             options += &path;
@@ -64,7 +64,7 @@ impl Build<'_> {
                     .take_while(|(a, b)| a == b)
                     .map(|(a, _)| a)
                     .collect();
-                let slot = self.plan.source(tree(&common, true, Propagation::Private));
+                let slot = self.host_tree(tree(&common, true, Propagation::Private));
                 self.plan.step(Step::Attach { slot, path: UPPER.to_string() });
                 let inside = |path: &Path| {
                     let rest = path.strip_prefix(&common).unwrap_or(path);

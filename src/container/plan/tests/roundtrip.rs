@@ -10,7 +10,7 @@ use crate::init::wire;
 
 /// A plan with that many sources, whatever they are.
 pub(super) fn plan(sources: usize, steps: Vec<Step>) -> Plan {
-    Plan { sources: vec![Source::Control; sources], steps, made: 0 }
+    Plan { sources: vec![Source::Control; sources], steps, made: 0, mapped: Vec::new() }
 }
 
 proptest! {
@@ -59,5 +59,8 @@ fn operations_have_numbers_of_their_own() {
         assert!(other.is_none_or(|other| other == name), "{name}");
     }
     // Every operation was met, up to the last one.
-    assert_eq!(seen.into_keys().collect::<Vec<_>>(), (wire::JOIN..=wire::MOUNT_BELOW).collect::<Vec<_>>());
+    assert_eq!(
+        seen.into_keys().collect::<Vec<_>>(),
+        (wire::JOIN..=wire::MOUNT_BELOW).chain(wire::OWN_FILES..=wire::WRITE_AT).collect::<Vec<_>>()
+    );
 }
