@@ -209,6 +209,11 @@
 #define PERICARP_NAMESPACE_PID 4
 
 /**
+ * user_namespaces(7); see `namespaces.user` in docs/pod-json.md.
+ */
+#define PERICARP_NAMESPACE_USER 5
+
+/**
  * Made, waiting for its start.
  */
 #define PERICARP_CONTAINER_CREATED 1
@@ -270,6 +275,11 @@ typedef struct {
      * subtree that systemd delegated. NULL if it is not used.
      */
     const char *cgroup_path;
+    /**
+     * The user whose ranges of /etc/subuid and /etc/subgid pods get ids from that ask for some; NULL is the first of
+     * `pericarp` and `containers` that has some.
+     */
+    const char *subid_user;
 } pericarp_node_options_t;
 
 /**
@@ -383,11 +393,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
     /**
@@ -425,11 +435,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
     /**
@@ -463,11 +473,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
 } pericarp_sysv_shm_t;
@@ -501,11 +511,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
 } pericarp_sysv_sem_t;
@@ -535,11 +545,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
 } pericarp_sysv_msg_t;

@@ -58,6 +58,7 @@ mod json;
 mod node;
 mod pod;
 mod structs;
+mod user;
 mod version;
 
 pub use container::*;
@@ -67,4 +68,5 @@ pub use ipc::*;
 pub use node::*;
 pub use pod::*;
 pub use structs::*;
+pub use user::*;
 pub use version::*;

@@ -10,9 +10,7 @@ use pericarp::spec::{
     Capability, IdMappings, IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SeccompProfile,
     SharedMemorySpec, Upper, UserMode,
 };
-use pericarp::{
-    ContainerSpec, ErrorKind, IdRange, IdRanges, Mount, NamespaceKind, Node, Pod, PodSpec, Rootfs, Volume,
-};
+use pericarp::{ContainerSpec, ErrorKind, Mount, NamespaceKind, Pod, PodSpec, Rootfs, Volume};
 
 use crate::ipc_payload::Seen;
 use crate::stdio::Shell;
@@ -595,11 +593,4 @@ fn nested_user_namespaces_work() -> Outcome {
     let (status, text) = output(&pod, spec)?;
     assert!(status.success() && text.starts_with("0\n1\nmounted\n"), "{text}");
     PASS
-}
-
-/// A node that gives ids out of these blocks.
-pub fn node_with_blocks(fixture: &Fixture, count: u32) -> Node {
-    let range = vec![IdRange { first: FIRST, size: count * 65536 }];
-    let ranges = IdRanges::Given { uids: range.clone(), gids: range };
-    Node::open(&fixture.options.clone().id_ranges(ranges)).expect("open the node again")
 }

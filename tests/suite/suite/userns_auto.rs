@@ -6,9 +6,8 @@ use std::fs;
 use pericarp::spec::UserMode;
 use pericarp::{ErrorKind, IdRanges, Node, Pod, PodSpec};
 
-use crate::support::fixture::{say, script};
+use crate::support::fixture::{id_ranges, say, script};
 use crate::support::{Fixture, Outcome, PASS};
-use crate::userns::node_with_blocks;
 
 crate::tests![
     pods_get_ids_that_no_other_has,
@@ -20,6 +19,11 @@ crate::tests![
 
 fn auto(name: &str) -> PodSpec {
     PodSpec::new(name).user(UserMode::Auto { size: None })
+}
+
+/// The node with so many blocks of ids.
+fn node_with_blocks(fixture: &Fixture, count: u32) -> Node {
+    Node::open(&fixture.options.clone().id_ranges(id_ranges(count))).expect("open the node again")
 }
 
 fn first(pod: &Pod) -> u32 {
