@@ -27,7 +27,10 @@ impl Proc {
         let dir = new_filesystem(c"proc", &[], attributes).map_err(|errno| {
             let error = Error::system(errno, "make").on("a private proc");
             match errno {
-                Errno::EPERM => error.because("making pods needs root (CAP_SYS_ADMIN)"),
+                Errno::EPERM => error.because(
+                    "making pods needs root of the machine (CAP_SYS_ADMIN); an ordinary user cannot make them, nor root \
+                     of a user namespace: guarding devices and making device nodes takes privileges of the machine",
+                ),
                 _ => error,
             }
         })?;

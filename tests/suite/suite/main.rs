@@ -40,6 +40,7 @@ mod stress;
 mod sysctls;
 mod userns;
 mod userns_auto;
+mod userns_files;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -49,7 +50,7 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 21] = [
+        let own: [fn(&[&str]) -> bool; 22] = [
             cgroups::payload,
             defaults::payload,
             faults::payload,
@@ -71,6 +72,7 @@ fn main() {
             stdio::payload,
             stopping::payload,
             stress::payload,
+            userns::payload,
         ];
         if own.iter().any(|payload| payload(&words)) {
             std::process::exit(0);
@@ -109,6 +111,7 @@ fn main() {
         sysctls::tests(),
         userns::tests(),
         userns_auto::tests(),
+        userns_files::tests(),
         volumes::tests(),
     ]
     .into_iter()
