@@ -1064,6 +1064,18 @@ int pericarp_pod_remove(const pericarp_pod_t *pod,
                         pericarp_error_t **err);
 
 /**
+ * The ids of the pod's user namespace, as JSON: an object with `uidMappings` and `gidMappings`, see docs/pod-json.md.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `NOT_FOUND` for a pod without a user namespace of its own.
+ * Threads: any.
+ * Rust: `Pod::id_mappings`.
+ */
+int pericarp_pod_id_mappings(const pericarp_pod_t *pod,
+                             char **out_json,
+                             pericarp_error_t **err);
+
+/**
  * Makes all these objects, or none of them. The JSON object has the keys of `IpcObjects`: `{"shm": [{"name": "board",
  * "size": 4096}], "sysvSem": [{"key": 42, "values": [1]}]}`.
  *
