@@ -16,7 +16,7 @@ use crate::node;
 use crate::pod::Pod;
 use crate::pod::state::{self, ContainerState, ExitState, ProcessRef};
 use crate::spawn::{Control, Message};
-use crate::spec::{ContainerSpec, PidMode};
+use crate::spec::{ContainerSpec, PidMode, Resources};
 use crate::sys::pidfd;
 
 /// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
@@ -347,6 +347,18 @@ impl Container {
     /// Lets every process of the container run again.
     pub fn thaw(&self) -> Result<()> {
         self.live_cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
+    }
+
+    /// Changes limits of the container while it runs. What is `None` keeps the value that it has;
+    /// [`spec`](Self::spec) still says what the container was made of.
+    ///
+    /// # Errors
+    /// `InvalidSpec`; `Unsupported` for a limit whose controller this machine lacks; whatever the kernel refused. Then
+    /// no limit is changed.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        crate::cgroup::validate(resources)
+            .and_then(|()| self.live_cgroup()?.update(resources))
+            .map_err(|error| self.error("update", error))
     }
 
     fn live_cgroup(&self) -> Result<&Cgroup> {

@@ -10,9 +10,9 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::pins::{self, PodPins};
-use super::reaper;
 use super::state::{self, PodState};
 use super::{Inner, Pod};
+use super::{place, reaper};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
@@ -55,7 +55,7 @@ impl Attempt<'_> {
         self.home.take_name(&self.spec.namespace, &self.spec.name, self.id)?;
         mkdirat(&*dir, state::CONTAINERS, Mode::S_IRWXU).step("make", "the directory of containers")?;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = self.cgroup.insert(self.node.0.cgroups.create_pod(self.id, &self.spec.resources)?);
+        let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, self.id)?);
         let cgroup_id = cgroup.id()?;
         thread::run(|| make_shared(self.node, self.home, self.spec, self.id))?;
         let mut process = None;

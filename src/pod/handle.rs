@@ -18,7 +18,7 @@ use crate::cgroup::Cgroup;
 use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, Node, PODS};
-use crate::spec::{ContainerSpec, NamespaceMode, PidMode, PodSpec};
+use crate::spec::{ContainerSpec, NamespaceMode, PidMode, PodSpec, Resources};
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
@@ -151,13 +151,17 @@ impl Pod {
         }
         let gone =
             || Error::new(ErrorKind::NotFound, "open").on(format!("the cgroup of pod {}", self.name()));
-        let cgroup = self.0.node.0.cgroups.open_pod(self.id())?.ok_or_else(gone)?;
+        let cgroup = super::place::open(&self.0.node, &self.0.state)?.ok_or_else(gone)?;
         Ok(self.0.cgroup.get_or_init(|| cgroup))
     }
 
     /// The directory of the pod's cgroup.
     pub fn cgroup_path(&self) -> PathBuf {
-        self.0.node.0.cgroups.path().join(self.id())
+        let cgroups = &self.0.node.0.cgroups;
+        self.spec()
+            .cgroup
+            .as_ref()
+            .map_or_else(|| cgroups.path().join(self.id()), |path| cgroups.path_of(path))
     }
 
     /// Opens a namespace of the pod, for setns(2) or to compare. It stays alive while the descriptor is open.
@@ -295,6 +299,18 @@ impl Pod {
         self.cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
     }
 
+    /// Changes limits of the pod as a whole while it runs. What is `None` keeps the value that it has;
+    /// [`spec`](Self::spec) still says what the pod was made of.
+    ///
+    /// # Errors
+    /// `InvalidSpec`; `Unsupported` for a limit whose controller this machine lacks; whatever the kernel refused. Then
+    /// no limit is changed.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        crate::cgroup::validate(resources)
+            .and_then(|()| self.cgroup()?.update(resources))
+            .map_err(|error| self.error("update", error))
+    }
+
     /// Ends all containers of the pod at once and removes all that there is of it. Its name is free again.
     ///
     /// # Errors
@@ -317,7 +333,7 @@ impl Pod {
 pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Result<()> {
     // One that cannot be read must not keep the pod from being removed: all but the wait for its init goes by the id.
     let state: Option<PodState> = state::read(dir, state::STATE).unwrap_or_default();
-    if let Some(cgroup) = node.0.cgroups.open_pod(id)? {
+    if let Some(cgroup) = super::place::open_remains(node, dir, id, state.as_ref())? {
         let children = processes(node, dir, state.as_ref());
         if !children.is_empty() {
             // Before the cgroup goes: process 1 of a PID namespace ends only when all that died in it have been reaped,
@@ -328,6 +344,12 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
         cgroup.remove_tree()?;
     }
     thread::run(|| PodPins::enter(&home.pins, id)?.remove())
+}
+
+/// Removes the cgroup of a pod whose namespaces are gone, with all that runs in it.
+pub(crate) fn remove_cgroup(node: &Node, dir: &OwnedFd, id: &str) -> Result<()> {
+    let state: Option<PodState> = state::read(dir, state::STATE).unwrap_or_default();
+    super::place::open_remains(node, dir, id, state.as_ref())?.map_or(Ok(()), |cgroup| cgroup.remove_tree())
 }
 
 /// Waits until the processes, which were killed, have ended, as they do, and takes the statuses of those that are this

@@ -5,6 +5,7 @@ mod handle;
 pub mod ipc;
 mod ipc_handle;
 pub(crate) mod pins;
+mod place;
 mod reaper;
 pub(crate) mod state;
 
@@ -12,7 +13,7 @@ pub use handle::{NamespaceKind, Pod, PodStatus};
 pub use ipc_handle::PodIpc;
 
 pub(crate) use create::create;
-pub(crate) use handle::{Inner, dismantle, open};
+pub(crate) use handle::{Inner, dismantle, open, remove_cgroup};
 
 use std::os::fd::AsFd;
 use std::time::Duration;

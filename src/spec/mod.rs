@@ -25,7 +25,8 @@ pub use ipc::{
 pub use mount::{Mount, MountKind, Propagation};
 pub use pod::{NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use resources::{
-    CpuMax, CpuResources, CpusetResources, IoMax, IoResources, Limit, MemoryResources, Resources,
+    CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,
+    Resources,
 };
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};

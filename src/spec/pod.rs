@@ -48,6 +48,12 @@ pub struct PodSpec {
     /// Limits of the pod as a whole.
     #[serde(default)]
     pub resources: Resources,
+    /// The pod's cgroup, where it is not to be the node's own choice: a path from the top of the hierarchy
+    /// (`"/kubepods/burstable/pod1234"`), or from the directory of
+    /// [`CgroupParent::Path`](crate::CgroupParent::Path). What is missing above it is made and stays; the
+    /// cgroup itself must not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
     /// IPC objects that are there before the first container.
     #[serde(default, skip_serializing_if = "IpcObjects::is_empty")]
     pub ipc: IpcObjects,
@@ -80,6 +86,7 @@ impl PodSpec {
             shm_size: Self::default_shm_size(),
             volumes: Vec::new(),
             resources: Resources::default(),
+            cgroup: None,
             ipc: IpcObjects::default(),
             ephemeral: false,
         }
@@ -166,6 +173,12 @@ impl PodSpec {
     /// Sets [`resources`](Self::resources).
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
+        self
+    }
+
+    /// Sets [`cgroup`](Self::cgroup).
+    pub fn cgroup(mut self, path: impl Into<String>) -> Self {
+        self.cgroup = Some(path.into());
         self
     }
 

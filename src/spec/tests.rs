@@ -26,7 +26,12 @@ fn limit() -> impl Strategy<Value = Limit> {
 
 fn resources() -> impl Strategy<Value = Resources> {
     let max = (limit(), any::<u64>()).prop_map(|(quota, period)| CpuMax { quota, period });
-    let cpu = (of(any::<u64>()), of(max)).prop_map(|(weight, max)| CpuResources { weight, max });
+    let cpu = (of(any::<u64>()), of(max)).prop_map(|(weight, max)| CpuResources {
+        weight,
+        max,
+        burst: weight,
+        idle: weight.map(|weight| weight % 2 == 0),
+    });
     let memory = (of(limit()), of(limit()), of(limit()), of(limit()), of(limit()), of(any::<bool>()))
         .prop_map(|(max, high, low, min, swap_max, oom_group)| MemoryResources {
             max,
@@ -42,14 +47,30 @@ fn resources() -> impl Strategy<Value = Resources> {
     let line = (any::<u32>(), any::<u32>(), rates).prop_map(|(major, minor, [rbps, wbps, riops, wiops])| {
         IoMax { major, minor, rbps, wbps, riops, wiops }
     });
-    let io = (of(any::<u64>()), vec(line, 0..3)).prop_map(|(weight, max)| IoResources { weight, max });
-    (cpu, memory, of(limit()), cpuset, io).prop_map(|(cpu, memory, pids_max, cpuset, io)| Resources {
-        cpu,
-        memory,
-        pids_max,
-        cpuset,
-        io,
-    })
+    let io = (of(any::<u64>()), vec(line, 0..3)).prop_map(|(weight, max)| IoResources {
+        weight,
+        max,
+        device_weights: weight.map(|weight| IoWeight { major: 8, minor: 0, weight }).into_iter().collect(),
+    });
+    let rdma = (of(limit()), of(limit()))
+        .prop_map(|(hca_handles, hca_objects)| RdmaMax { hca_handles, hca_objects });
+    let maps = (
+        btree_map(any::<String>(), limit(), 0..3),
+        btree_map(any::<String>(), rdma, 0..3),
+        btree_map(any::<String>(), any::<String>(), 0..3),
+    );
+    (cpu, memory, of(limit()), cpuset, io, maps).prop_map(
+        |(cpu, memory, pids_max, cpuset, io, (hugetlb, rdma, unified))| Resources {
+            cpu,
+            memory,
+            pids_max,
+            cpuset,
+            io,
+            hugetlb,
+            rdma,
+            unified,
+        },
+    )
 }
 
 fn ipc() -> impl Strategy<Value = IpcObjects> {

@@ -95,6 +95,9 @@ impl PodSpec {
         }
         crate::pod::ipc::validate(&self.ipc)?;
         crate::cgroup::validate(&self.resources)?;
+        if let Some(path) = &self.cgroup {
+            crate::cgroup::check_path(path)?;
+        }
         for (key, value) in self.labels.iter().chain(&self.annotations) {
             no_nul("labels and annotations", key)?;
             no_nul("labels and annotations", value)?;

@@ -8,6 +8,7 @@
 mod robust;
 mod support;
 
+mod cgroup_path;
 mod cgroups;
 mod defaults;
 mod ending;
@@ -76,6 +77,7 @@ fn main() {
         support::payload::main(&words);
     }
     let tests: Vec<Trial> = [
+        cgroup_path::tests(),
         cgroups::tests(),
         defaults::tests(),
         ending::tests(),
