@@ -8,6 +8,7 @@ use nix::fcntl::FlockArg;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::hooks::{self, Hooks};
 use super::plan::{self, Plan, PodContext};
 use super::source::Opener;
 use super::stdio;
@@ -31,8 +32,10 @@ pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
 /// Init finds the message to start when it comes to the barrier: nobody has to be woken up on the way, and what the
 /// library writes down is written while init works.
 pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
-    let container = make(pod, spec, true)?;
-    let status = container.finish();
+    // Hooks run on the way: then it is not one.
+    let at_once = spec.hooks.is_empty();
+    let container = make(pod, spec, at_once)?;
+    let status = if at_once { container.finish() } else { container.start().and_then(|()| container.wait()) };
     let removed = container.remove();
     let status = status?;
     removed.map(|()| status)
@@ -60,13 +63,17 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         }
         result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
     }
-    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None };
+    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None, hooks_ran: false };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
     match own.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => Ok(container),
         Err(error) => {
             attempt.undo();
             let _ = node::remove_tree(&dir, &path);
+            if attempt.hooks_ran {
+                // The creation's own error is the one to tell.
+                let _ = Hooks { pod, spec }.poststop();
+            }
             Err(error)
         }
     }
@@ -79,6 +86,8 @@ struct Attempt<'a> {
     plan: Plan,
     cgroup: Option<Cgroup>,
     process: Option<Child>,
+    /// Whether hooks have run, so that those of the end must.
+    hooks_ran: bool,
 }
 
 impl Attempt<'_> {
@@ -93,12 +102,13 @@ impl Attempt<'_> {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
         let (stdio, pipes) = stdio::open(self.spec)?;
+        let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
             control.start()?;
         }
         let pid_mode = PodContext { spec: self.pod.spec() }.pid_mode(self.spec).clone();
-        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio)?;
+        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio, hook_state.as_ref())?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
         if self.plan.enters_pid() {
@@ -115,9 +125,16 @@ impl Attempt<'_> {
             at_once,
             spec: remembered(self.spec),
         };
+        if !self.spec.hooks.poststop.is_empty() {
+            state::touch(&dir, state::POSTSTOP)?;
+        }
         state::write(&dir, state::STATE, &state)?;
         if !at_once && !self.plan.enters_pid() {
             self.settle(&control)?;
+        }
+        if let Some(file) = &hook_state {
+            let hooks = Hooks { pod: self.pod, spec: self.spec };
+            hooks::write_state(file, &hooks.state("created", Some(process.pid)))?;
         }
         if let PidMode::Target(host) = &pid_mode {
             self.join_guests(host, &dir, process)?;
@@ -157,6 +174,12 @@ impl Attempt<'_> {
         while !(ready && entered) {
             match control.receive()? {
                 Message::Ready => ready = true,
+                Message::Paused => {
+                    self.hooks_ran = true;
+                    let child = self.process.as_ref().ok_or_else(lost)?;
+                    Hooks { pod: self.pod, spec: self.spec }.creation(child)?;
+                    control.start()?;
+                }
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;
                     if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {
@@ -208,6 +231,12 @@ fn remembered(spec: &ContainerSpec) -> ContainerSpec {
     spec
 }
 
+/// The file from which hooks in the container read its state.
+fn hook_state(spec: &ContainerSpec) -> Result<Option<OwnedFd>> {
+    let file = || sys::fd::memfd(c"pericarp-state").step("make", "the state for the startContainer hooks");
+    (!spec.hooks.start_container.is_empty()).then(file).transpose()
+}
+
 fn lost() -> Error {
     Error::new(ErrorKind::System, "keep").on("the process of the container")
 }
@@ -221,12 +250,14 @@ fn launch(
     cgroup: &Cgroup,
     inits: OwnedFd,
     stdio: [Option<OwnedFd>; 3],
+    hook_state: Option<&OwnedFd>,
 ) -> Result<Child> {
     let (node, home) = (&pod.0.node, &pod.0.home);
     thread::run(|| {
         let mut opener = Opener::new(node, Some(pod));
         opener.control(inits);
         opener.open_on_host(plan, stdio)?;
+        opener.hook_state(plan, hook_state)?;
         opener.open_in_pins(plan, home, pod.id())?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
         let descriptors = opener.descriptors();

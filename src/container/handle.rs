@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::hooks::Hooks;
 use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
@@ -171,10 +172,29 @@ impl Container {
         let message = control.receive()?;
         *barrier = Started::Done;
         match message {
-            Message::Closed => state::touch(&self.0.dir, state::STARTED),
+            Message::Closed => {
+                state::touch(&self.0.dir, state::STARTED)?;
+                self.poststart()
+            }
             Message::Failed { step, call, errno } => Err(self.failure(step, call, errno)),
             other => Err(Error::new(ErrorKind::System, "understand").on(format!("init's message {other:?}"))),
         }
+    }
+
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks { pod: &self.0.pod, spec: self.spec() }
+    }
+
+    fn poststart(&self) -> Result<()> {
+        let hooks = self.hooks();
+        let list = &self.spec().hooks.poststart;
+        if list.is_empty() {
+            return Ok(());
+        }
+        hooks.on_host("poststart", list, &hooks.state("running", Some(self.pid()))).inspect_err(|_| {
+            // The hook's error is the one to tell; what cannot be killed now goes with the removal.
+            let _ = self.kill();
+        })
     }
 
     /// Sends a signal (signal(7)) to the container's first process.
@@ -246,7 +266,7 @@ impl Container {
             match control.receive()? {
                 Message::Ready => ready = true,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Fd(_) => {}
+                Message::Fd(_) | Message::Paused => {}
                 Message::Closed if ready => break,
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")
@@ -437,8 +457,9 @@ impl Container {
             cgroup.remove_tree()?;
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
-        node::remove_known(&pod, &path, &[state::STATE, state::STARTED, state::EXIT])
-            .step("remove", format!("the state of container {:?}", self.name()))
+        node::remove_known(&pod, &path, &[state::STATE, state::STARTED, state::EXIT, state::POSTSTOP])
+            .step("remove", format!("the state of container {:?}", self.name()))?;
+        self.hooks().poststop()
     }
 }
 

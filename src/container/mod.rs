@@ -4,6 +4,7 @@ mod create;
 pub(crate) mod exit;
 pub(crate) mod guests;
 mod handle;
+mod hooks;
 pub(crate) mod plan;
 pub(crate) mod seccomp;
 pub(crate) mod source;

@@ -75,6 +75,14 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
+    /// The file from which hooks in the container read its state, if there are any.
+    pub(crate) fn hook_state(&mut self, plan: &Plan, file: Option<&OwnedFd>) -> Result<()> {
+        let slot = plan.sources.iter().position(|source| *source == Source::HookState);
+        let (Some(slot), Some(file)) = (slot, file) else { return Ok(()) };
+        let copy = crate::sys::fd::duplicate(file).step("duplicate", "the state for the hooks")?;
+        self.keep(slot, copy)
+    }
+
     /// Joins the pins namespace with the calling library thread and opens what the pod keeps there.
     pub(crate) fn open_in_pins(&mut self, plan: &Plan, home: &Home, id: &str) -> Result<()> {
         let pins = PodPins::enter(&home.pins, id)?;

@@ -12,6 +12,7 @@
 #![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
 
 mod fs;
+mod hook;
 mod identity;
 mod process;
 mod sys;
@@ -196,6 +197,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::BARRIER => process::barrier(state)?,
         wire::ENTER_PID => process::enter_pid(state)?,
         wire::SEND_FD => process::send_fd(state, fields)?,
+        wire::PAUSE => process::pause(state)?,
+        wire::RUN_HOOK => hook::run(state, fields)?,
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
         _ => return Err(wire::Malformed.into()),

@@ -7,8 +7,8 @@ use crate::{Done, Failure, In, State};
 pub const PR_SET_DUMPABLE: usize = 4;
 const PR_SET_NAME: usize = 15;
 const SIG_SETMASK: usize = 2;
-const SIGCHLD: u32 = 17;
-const CLONE_PIDFD: usize = 0x1000;
+pub const SIGCHLD: u32 = 17;
+pub const CLONE_PIDFD: usize = 0x1000;
 const CLONE_PARENT: usize = 0x8000;
 const MSG_NOSIGNAL: usize = 0x4000;
 
@@ -49,7 +49,7 @@ pub fn occupy_standard_streams(fd: i32) {
     }
 }
 
-fn set_signal_mask(mask: u64) -> Done {
+pub fn set_signal_mask(mask: u64) -> Done {
     syscall!(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8).within(wire::CALL_SIGNALS).map(drop)
 }
 
@@ -68,8 +68,18 @@ pub fn set_name(mut fields: Reader) -> Done {
 }
 
 pub fn barrier(state: &State) -> Done {
+    wait_for_host(state, wire::MSG_READY)
+}
+
+/// The library runs hooks meanwhile.
+pub fn pause(state: &State) -> Done {
+    wait_for_host(state, wire::MSG_PAUSED)
+}
+
+/// Says where init is, and waits until it may go on.
+fn wait_for_host(state: &State, place: u32) -> Done {
     let control = state.slot(wire::CONTROL)?;
-    send(control, [wire::MSG_READY, 0, 0]).within(wire::CALL_SENDMSG)?;
+    send(control, [place, 0, 0]).within(wire::CALL_SENDMSG)?;
     let mut message = [0u32; 3];
     loop {
         match syscall!(nr::RECVFROM, control, message.as_mut_ptr(), size_of_val(&message)) {

@@ -88,6 +88,12 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const LSEEK: usize = 8;
+    pub const PPOLL: usize = 271;
+    pub const KILL: usize = 62;
+    pub const PIPE2: usize = 293;
+    pub const READ: usize = 0;
+    pub const WRITE: usize = 1;
 }
 
 /// Numbers that differ by architecture.
@@ -138,6 +144,12 @@ pub mod nr {
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const LSEEK: usize = 62;
+    pub const PPOLL: usize = 73;
+    pub const KILL: usize = 129;
+    pub const PIPE2: usize = 59;
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
 }
 
 /// One system call.

@@ -42,12 +42,17 @@ pub const MSG_READY: u32 = 1;
 pub const MSG_FAILED: u32 = 2;
 /// A file descriptor comes along.
 pub const MSG_FD: u32 = 3;
-/// The message to init that ends the barrier.
+/// The message to init that ends the barrier, or the wait for hooks.
 pub const MSG_START: u32 = 4;
+/// Init waits for hooks.
+pub const MSG_PAUSED: u32 = 5;
 
 /// The operations of init.
 macro_rules! operations {
     ($($(#[doc = $doc:literal])* $name:ident = $number:literal,)*) => {
+        /// All of them, for tests.
+        #[cfg(test)]
+        pub const OPERATIONS: &[u32] = &[$($number),*];
         $($(#[doc = $doc])* pub const $name: u32 = $number;)*
     };
 }
@@ -119,6 +124,11 @@ operations! {
     SET_NAME = 32,
     /// Attach the mount in a slot in a filesystem that init has just made: slot, slot of that, path.
     MOUNT_BELOW = 33,
+    /// Tell that init waits for hooks, and wait until it may go on.
+    PAUSE = 80,
+    /// Run a program and wait for it: slot of its standard input, milliseconds that it may take or 0, path, number of
+    /// arguments and variables, and these.
+    RUN_HOOK = 81,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -177,7 +187,16 @@ calls! {
     CALL_GETCWD = 39: "getcwd",
     CALL_CLOSE_RANGE = 40: "close_range",
     CALL_SIGNALS = 41: "rt_sigprocmask",
+    CALL_HOOK_EXEC = 90: "execve",
+    CALL_HOOK_TIMEOUT = 91: "waiting for the hook",
+    CALL_LSEEK = 93: "lseek",
+    CALL_WAIT = 94: "wait4",
+    CALL_PIPE = 95: "pipe2",
 }
+
+/// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.
+pub const HOOK_EXITED: u16 = 0x4000;
+pub const HOOK_SIGNALED: u16 = 0x4100;
 
 /// Reads fields one after the other.
 #[derive(Clone, Copy)]

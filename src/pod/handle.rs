@@ -21,7 +21,7 @@ use crate::node::{self, GARBAGE, Home, Node, PODS};
 use crate::spec::{ContainerSpec, NamespaceMode, PidMode, PodSpec, Resources};
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
-use crate::sys::thread;
+use crate::sys::{self, thread};
 
 /// A pod: namespaces, shared memory, volumes and a cgroup that containers have in common.
 ///
@@ -314,18 +314,38 @@ impl Pod {
     /// Ends all containers of the pod at once and removes all that there is of it. Its name is free again.
     ///
     /// # Errors
+    /// `Exec` when all is removed and a `poststop` hook of a container failed.
     /// `NotFound` when it is gone already.
     pub fn remove(&self) -> Result<()> {
         self.try_remove().map_err(|error| self.error("remove", error))
     }
 
+    /// Containers that have something to run at their end are removed one by one, so that it runs. What failed then
+    /// does not keep the pod: it is told when that is gone.
+    fn remove_containers_with_hooks(&self) -> Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(self.dir()?, state::CONTAINERS, flags, Mode::empty())
+            .step("open", "the directory of containers")?;
+        let copy = sys::fd::duplicate(&dir).step("duplicate", "the directory of containers")?;
+        let mut outcome = Ok(());
+        for name in node::names(copy).step("read", "the directory of containers")? {
+            if state::exists(&dir, &format!("{name}/{}", state::POSTSTOP)) {
+                let removed = container::open(self, &name).and_then(|container| container.remove());
+                outcome = outcome.and(removed);
+            }
+        }
+        outcome
+    }
+
     fn try_remove(&self) -> Result<()> {
+        let hooks = self.remove_containers_with_hooks();
         // Waits for containers that are being made.
         let dir = node::lock(self.dir()?, FlockArg::LockExclusive).step("lock", "the pod's directory")?;
         self.0.home.move_pod(self.id(), PODS, GARBAGE)?;
         dismantle(&self.0.node, &self.0.home, self.id(), &dir)?;
         self.0.home.release_name(self.namespace(), self.name(), self.id())?;
-        self.0.home.remove_dir(GARBAGE, self.id())
+        self.0.home.remove_dir(GARBAGE, self.id())?;
+        hooks
     }
 }
 

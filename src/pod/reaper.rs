@@ -87,7 +87,7 @@ fn settle(
             Message::Fd(fd) => proc = Some(fd),
             Message::Ready => break,
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
-            Message::Closed => {
+            Message::Closed | Message::Paused => {
                 return Err(Error::new(ErrorKind::System, "start")
                     .on("the pod's init")
                     .because("it ended early"));

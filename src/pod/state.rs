@@ -23,6 +23,8 @@ pub(crate) const STATE: &str = "state.json";
 pub(crate) const EXIT: &str = "exit";
 /// The file that says that a container was started.
 pub(crate) const STARTED: &str = "started";
+/// The file that says that hooks are to be run when a container has been removed.
+pub(crate) const POSTSTOP: &str = "poststop";
 /// The directory of a pod's containers.
 pub(crate) const CONTAINERS: &str = "containers";
 /// The layout of these files. A change that an older library cannot read takes the next number.

@@ -19,6 +19,8 @@ use crate::sys;
 pub(crate) enum Message {
     /// All steps up to the barrier are done.
     Ready,
+    /// All steps up to the hooks of the creation are done.
+    Paused,
     /// The step of that index failed in that call with that error number.
     Failed { step: usize, call: u16, errno: Errno },
     /// A file descriptor.
@@ -41,7 +43,7 @@ impl Control {
         Ok((Control(ours), inits))
     }
 
-    /// Lets init go on from the barrier.
+    /// Lets init go on from the barrier, or when hooks have run.
     pub(crate) fn start(&self) -> Result<()> {
         let message: Vec<u8> =
             [wire::MSG_START, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
@@ -79,6 +81,7 @@ impl Control {
         match (length, word(0), fd) {
             (0, ..) => Ok(Message::Closed),
             (12, wire::MSG_READY, None) => Ok(Message::Ready),
+            (12, wire::MSG_PAUSED, None) => Ok(Message::Paused),
             (12, wire::MSG_FAILED, None) => Ok(Message::Failed {
                 step: word(4) as usize,
                 call: (word(8) >> 16) as u16,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::hooks::Hooks;
 use super::mount::Mount;
 use super::pod::PidMode;
 use super::resources::Resources;
@@ -61,6 +62,9 @@ pub struct ContainerSpec {
     /// The signal that asks the container to end; `SIGTERM` (15) unless said otherwise.
     #[serde(default = "ContainerSpec::default_stop_signal")]
     pub stop_signal: i32,
+    /// Programs to run at points of the container's life.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
     /// For whoever selects containers; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -100,6 +104,7 @@ impl ContainerSpec {
             resources: Resources::default(),
             pid: None,
             stop_signal: Self::default_stop_signal(),
+            hooks: Hooks::default(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
@@ -199,6 +204,12 @@ impl ContainerSpec {
     /// Sets [`stop_signal`](Self::stop_signal).
     pub fn stop_signal(mut self, signal: i32) -> Self {
         self.stop_signal = signal;
+        self
+    }
+
+    /// Sets [`hooks`](Self::hooks).
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
         self
     }
 

@@ -14,6 +14,10 @@ const MAX_STRINGS: usize = 512 << 10;
 const MAX_ENTRIES: usize = 32768;
 /// Mounts of one container.
 const MAX_MOUNTS: usize = 1024;
+/// Hooks of one point, and arguments and variables of one hook, with their bytes.
+const MAX_HOOKS: usize = 64;
+const MAX_HOOK_WORDS: usize = 2048;
+const MAX_HOOK_BYTES: usize = 64 << 10;
 /// Layers of one overlay.
 const MAX_LAYERS: usize = crate::pod::pins::MAX_LAYERS;
 /// Bytes of a path, see path_resolution(7).
@@ -147,6 +151,7 @@ impl ContainerSpec {
         self.validate_process()?;
         self.validate_rootfs()?;
         self.validate_mounts()?;
+        self.validate_hooks()?;
         for path in self.security.masked_paths.iter().chain(&self.security.readonly_paths) {
             absolute("security.maskedPaths and readonlyPaths", path)?;
             if normal(path).as_os_str() == "/" {
@@ -237,6 +242,43 @@ impl ContainerSpec {
             }
         }
         Ok(())
+    }
+
+    fn validate_hooks(&self) -> Result<()> {
+        for (point, list) in self.hooks.lists() {
+            if list.len() > MAX_HOOKS {
+                return Err(Error::invalid(format!("hooks.{point}"), format!("more than {MAX_HOOKS}")));
+            }
+            for (i, hook) in list.iter().enumerate() {
+                let field = format!("hooks.{point}[{i}]");
+                absolute(&format!("{field}.path"), &hook.path)?;
+                let words = || hook.args.iter().chain(&hook.env);
+                words().try_for_each(|word| no_nul(&field, word))?;
+                if words().count() > MAX_HOOK_WORDS
+                    || words().map(|word| word.len() + 1).sum::<usize>() > MAX_HOOK_BYTES
+                {
+                    return Err(Error::invalid(
+                        field,
+                        format!(
+                            "has more than {MAX_HOOK_WORDS} arguments and variables, or {MAX_HOOK_BYTES} bytes"
+                        ),
+                    ));
+                }
+                if hook.timeout == Some(0) {
+                    return Err(Error::invalid(field, "timeout is zero; leave it out for no bound"));
+                }
+            }
+        }
+        if !self.hooks.create_container.is_empty() && !matches!(self.rootfs, Rootfs::Directory { .. }) {
+            return Err(Error::invalid(
+                "hooks.createContainer",
+                "needs a root filesystem that is a directory: an overlay has no path on the host",
+            ));
+        }
+        if let Some(bundle) = &self.hooks.bundle {
+            absolute("hooks.bundle", bundle)?;
+        }
+        self.hooks.id.iter().try_for_each(|id| no_nul("hooks.id", id))
     }
 
     fn validate_rootfs(&self) -> Result<()> {

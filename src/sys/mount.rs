@@ -54,6 +54,15 @@ pub(crate) fn clone_tree(dir: impl AsFd, path: &CStr, recursive: bool) -> Result
         .map(owned)
 }
 
+/// The mount at `path` below `dir` itself, to be moved by [`attach`].
+pub(crate) fn open_tree(dir: impl AsFd, path: &CStr) -> Result<OwnedFd> {
+    // SAFETY: the path is NUL-terminated and outlives the call; the rest are numbers.
+    check(unsafe {
+        libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), OPEN_TREE_CLOEXEC)
+    })
+    .map(owned)
+}
+
 /// A new, detached instance of a filesystem with these options and mount attributes.
 pub(crate) fn new_filesystem(fstype: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
     // SAFETY: the name is NUL-terminated and outlives the call.
@@ -84,7 +93,7 @@ pub(crate) fn new_filesystem(fstype: &CStr, options: &[(&CStr, &CStr)], attribut
     .map(owned)
 }
 
-/// Attaches a detached mount at `path` below `dir`; an empty path means `dir` itself.
+/// Attaches a detached mount, or moves one that is attached elsewhere, at `path` below `dir`; an empty path means `dir` itself.
 pub(crate) fn attach(mount: BorrowedFd<'_>, dir: impl AsFd, path: &CStr) -> Result<()> {
     let mut flags = MOVE_MOUNT_F_EMPTY_PATH;
     if path.is_empty() {

@@ -196,6 +196,15 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::SEND_FD
         }
         Step::Barrier => wire::BARRIER,
+        Step::Pause => wire::PAUSE,
+        Step::RunHook { stdin, path, args, env, timeout } => {
+            let milliseconds = timeout.map_or(0, |seconds| u64::from(seconds) * 1000);
+            w.slot(*stdin).u64(milliseconds).string(path).u32(args.len() as u32).u32(env.len() as u32);
+            for text in args.iter().chain(env) {
+                w.string(text);
+            }
+            wire::RUN_HOOK
+        }
         Step::Exec { candidates, args, env } => {
             w.u32(candidates.len() as u32).u32(args.len() as u32).u32(env.len() as u32);
             for text in candidates.iter().chain(args).chain(env) {

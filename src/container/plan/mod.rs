@@ -11,7 +11,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{LAYERS, PodContext, ROOT, UPPER, compile, reaper};
+pub(crate) use build::{HOST, LAYERS, PodContext, ROOT, UPPER, compile, hook, reaper};
 pub(crate) use source::Source;
 pub(crate) use step::{Create, Step};
 
@@ -81,11 +81,31 @@ impl Plan {
         let Some(step) = self.steps.get(index) else {
             return Error::system(errno, "prepare").on("init").because(wire::call_name(call));
         };
+        if let Some(error) = hook_failure(step, call, errno) {
+            return error;
+        }
         let error = Error::system(errno, step.to_string()).because(format!("in {}", wire::call_name(call)));
         match step {
             Step::Exec { .. } => error.of_kind(ErrorKind::Exec),
             _ => error,
         }
+    }
+}
+
+/// How a hook in the container failed, unless it was a call of init.
+fn hook_failure(step: &Step, call: u16, errno: Errno) -> Option<Error> {
+    let Step::RunHook { timeout, .. } = step else { return None };
+    let error = Error::new(ErrorKind::Exec, step.to_string());
+    match call {
+        wire::HOOK_SIGNALED.. => {
+            Some(error.because(format!("it was killed by signal {}", call - wire::HOOK_SIGNALED)))
+        }
+        wire::HOOK_EXITED.. => Some(error.because(format!("it exited with {}", call - wire::HOOK_EXITED))),
+        wire::CALL_HOOK_TIMEOUT => {
+            Some(error.because(format!("it has not ended after {} s", timeout.unwrap_or_default())))
+        }
+        wire::CALL_HOOK_EXEC => Some(Error::system(errno, step.to_string()).of_kind(ErrorKind::Exec)),
+        _ => None,
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) enum Source {
     Volume { name: String, sub_path: Option<PathBuf>, attributes: u64, attributes_recursive: bool },
     /// A file that the pod has for `/etc`.
     EtcFile(&'static str),
+    /// The state that hooks in the container get, written when its process is known.
+    HookState,
     /// Standard input, output or error, as the specification says.
     Stdio(usize),
 }
@@ -73,6 +75,7 @@ impl fmt::Display for Source {
                 write!(f, "{}", super::step::Attributes(*attributes))
             }
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
+            Source::HookState => write!(f, "the state for the hooks"),
             Source::Stdio(index) => {
                 write!(f, "{}", ["standard input", "standard output", "standard error"][*index])
             }

@@ -112,6 +112,15 @@ pub(crate) enum Step {
         slot: Slot,
     },
     Barrier,
+    Pause,
+    RunHook {
+        stdin: Slot,
+        path: String,
+        args: Vec<String>,
+        env: Vec<String>,
+        /// Seconds.
+        timeout: Option<u32>,
+    },
     Exec {
         candidates: Vec<String>,
         args: Vec<String>,
@@ -211,6 +220,8 @@ impl fmt::Display for Step {
             Step::SetName(name) => write!(f, "take the name {name}"),
             Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
             Step::Barrier => write!(f, "wait for the start"),
+            Step::Pause => write!(f, "wait for the hooks of the creation"),
+            Step::RunHook { path, .. } => write!(f, "run the startContainer hook {path}"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
         }

@@ -15,6 +15,7 @@ mod ending;
 mod errors;
 mod failures;
 mod faults;
+mod hooks;
 mod host;
 mod inherited;
 mod ipc;
@@ -84,6 +85,7 @@ fn main() {
         errors::tests(),
         failures::tests(),
         faults::tests(),
+        hooks::tests(),
         host::tests(),
         inherited::tests(),
         ipc::tests(),

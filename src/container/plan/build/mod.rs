@@ -9,7 +9,7 @@ use std::path::Path;
 use super::step::Step;
 use super::{Plan, Slot, Source};
 use crate::error::{Error, Result};
-use crate::spec::{ContainerSpec, NamespaceMode, PidMode, PodSpec, Propagation};
+use crate::spec::{ContainerSpec, Hook, NamespaceMode, PidMode, PodSpec, Propagation};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -17,6 +17,8 @@ use crate::sys::namespace::Kind;
 pub(crate) const ROOT: &str = "/root";
 pub(crate) const UPPER: &str = "/upper";
 pub(crate) const LAYERS: &str = "/layers";
+/// The directory of the template where the host's files are while hooks of a container's creation run.
+pub(crate) const HOST: &std::ffi::CStr = c"/host";
 
 const NOSUID_NODEV_NOEXEC: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
@@ -84,6 +86,20 @@ fn join_pod_namespaces(plan: &mut Plan, pod: &PodSpec) {
             plan.step(Step::Join { slot, kind });
         }
     }
+}
+
+/// The plan of a hook: its streams, and the program.
+pub(crate) fn hook(hook: &Hook) -> Plan {
+    let mut plan = Plan::new();
+    let stdio = [0, 1, 2].map(|stream| plan.source(Source::Stdio(stream)));
+    plan.step(Step::Setsid);
+    plan.step(Step::Stdio(stdio));
+    plan.step(Step::Exec {
+        candidates: vec![hook.path.display().to_string()],
+        args: hook.argv(),
+        env: hook.env.clone(),
+    });
+    plan
 }
 
 struct Build<'a> {

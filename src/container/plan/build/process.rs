@@ -23,6 +23,8 @@ impl Build<'_> {
         let container = self.container;
         let security = &container.security;
         let streams = [&container.stdio.stdin, &container.stdio.stdout, &container.stdio.stderr];
+        let hooks = &container.hooks.start_container;
+        let state = (!hooks.is_empty()).then(|| self.plan.source(Source::HookState));
         let mut null = None;
         let mut stdio = [Slot(0); 3];
         for (index, stream) in streams.into_iter().enumerate() {
@@ -76,7 +78,21 @@ impl Build<'_> {
         }
         self.plan.step(Step::Barrier);
         self.plan.steps.extend(late);
+        self.start_hooks(state);
         self.exec()
+    }
+
+    fn start_hooks(&mut self, state: Option<Slot>) {
+        let Some(stdin) = state else { return };
+        for hook in &self.container.hooks.start_container {
+            self.plan.step(Step::RunHook {
+                stdin,
+                path: hook.path.display().to_string(),
+                args: hook.argv(),
+                env: hook.env.clone(),
+                timeout: hook.timeout,
+            });
+        }
     }
 
     fn exec(&mut self) -> Result<()> {

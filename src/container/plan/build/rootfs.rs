@@ -85,6 +85,9 @@ impl Build<'_> {
         if *readonly {
             self.plan.step(Step::RootReadonly);
         }
+        if self.container.hooks.during_creation() {
+            self.plan.step(Step::Pause);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         Step::NoNewPrivileges,
         Step::EnterPid,
         Step::Barrier,
+        Step::Pause,
         Step::Reap,
     ];
     let mounts =
@@ -99,6 +100,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         slot().prop_map(|slot| Step::SendFd { slot }),
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
+        (slot(), text(), vec(text(), 0..5), vec(text(), 0..5), proptest::option::of(any::<u32>()))
+            .prop_map(|(stdin, path, args, env, timeout)| Step::RunHook { stdin, path, args, env, timeout }),
     ];
     prop_oneof![2 => mounts, 3 => process, 1 => select(without_fields)]
 }
@@ -181,6 +184,14 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
             let counts = [candidates.len(), args.len(), env.len()].map(|count| n(count as u32));
             let texts = candidates.iter().chain(args).chain(env).map(|text| t(text));
             (wire::EXEC, counts.into_iter().chain(texts).collect())
+        }
+        Step::Pause => (wire::PAUSE, vec![]),
+        Step::RunHook { stdin, path, args, env, timeout } => {
+            let milliseconds = u64::from(timeout.unwrap_or_default()) * 1000;
+            let counts = [args.len(), env.len()].map(|count| n(count as u32));
+            let texts = args.iter().chain(env).map(|text| t(text));
+            let head = [s(stdin), Field::U64(milliseconds), t(path)].into_iter().chain(counts);
+            (wire::RUN_HOOK, head.chain(texts).collect())
         }
         Step::Reap => (wire::REAP, vec![]),
     }
