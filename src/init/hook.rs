@@ -9,10 +9,7 @@ const SIGKILL: usize = 9;
 /// What did not happen in time (`ETIMEDOUT`).
 const ETIMEDOUT: Errno = Errno(110);
 
-/// Room for arguments and variables of a hook.
-const MAX_WORDS: usize = 4096;
-
-static mut WORDS: [*const u8; MAX_WORDS] = [core::ptr::null(); MAX_WORDS];
+static mut WORDS: [*const u8; wire::MAX_HOOK_WORDS] = [core::ptr::null(); wire::MAX_HOOK_WORDS];
 
 /// `struct pollfd` of poll(2).
 #[repr(C)]

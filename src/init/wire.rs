@@ -21,6 +21,8 @@ pub const MAX_PLAN: usize = 1 << 20;
 pub const MAX_SLOTS: usize = 4096;
 /// Arguments, environment variables and program candidates together.
 pub const MAX_POINTERS: usize = 40_000;
+/// Arguments and variables of a hook in the container together, with the ends of both lists.
+pub const MAX_HOOK_WORDS: usize = 4096;
 /// The slot of the control socket.
 pub const CONTROL: u32 = 0;
 

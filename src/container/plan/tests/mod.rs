@@ -143,7 +143,18 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::RUN_HOOK => {
+            f.u32()?;
+            f.u64()?;
+            f.text()?;
+            let total = f.u32()?.saturating_add(f.u32()?);
+            if total as usize + 2 > wire::MAX_HOOK_WORDS {
+                return Err(Malformed);
+            }
+            (0..total).try_for_each(|_| f.text())
+        }
         wire::SETSID
+        | wire::PAUSE
         | wire::ROOT_READONLY
         | wire::PIVOT
         | wire::NO_NEW_PRIVILEGES
