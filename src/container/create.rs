@@ -98,7 +98,7 @@ impl Attempt<'_> {
             control.start()?;
         }
         let pid_mode = PodContext { spec: self.pod.spec() }.pid_mode(self.spec).clone();
-        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio)?;
+        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, stdio)?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
         if self.plan.enters_pid() {
@@ -113,6 +113,7 @@ impl Attempt<'_> {
             process,
             cgroup_id,
             at_once,
+            barrier: if self.spec.detached { self.plan.barrier() } else { None },
             spec: remembered(self.spec),
         };
         state::write(&dir, state::STATE, &state)?;
@@ -219,6 +220,7 @@ fn launch(
     plan: &mut Plan,
     pid_mode: &PidMode,
     cgroup: &Cgroup,
+    dir: &OwnedFd,
     inits: OwnedFd,
     stdio: [Option<OwnedFd>; 3],
 ) -> Result<Child> {
@@ -226,6 +228,7 @@ fn launch(
     thread::run(|| {
         let mut opener = Opener::new(node, Some(pod));
         opener.control(inits);
+        opener.listen(plan, dir)?;
         opener.open_on_host(plan, stdio)?;
         opener.open_in_pins(plan, home, pod.id())?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;

@@ -7,6 +7,7 @@ mod handle;
 pub(crate) mod plan;
 pub(crate) mod seccomp;
 pub(crate) mod source;
+mod starting;
 mod status;
 mod stdio;
 

@@ -14,6 +14,7 @@
 mod fs;
 mod identity;
 mod process;
+mod starters;
 mod sys;
 mod wire;
 
@@ -198,6 +199,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::SEND_FD => process::send_fd(state, fields)?,
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
+        wire::BARRIER_FOR_ALL => starters::barrier(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

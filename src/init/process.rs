@@ -67,9 +67,14 @@ pub fn set_name(mut fields: Reader) -> Done {
     Ok(())
 }
 
+/// Tells that all steps up to the barrier are done.
+pub fn ready(control: i32) -> Result<(), Errno> {
+    send(control, [wire::MSG_READY, 0, 0]).map(drop)
+}
+
 pub fn barrier(state: &State) -> Done {
     let control = state.slot(wire::CONTROL)?;
-    send(control, [wire::MSG_READY, 0, 0]).within(wire::CALL_SENDMSG)?;
+    ready(control).within(wire::CALL_SENDMSG)?;
     let mut message = [0u32; 3];
     loop {
         match syscall!(nr::RECVFROM, control, message.as_mut_ptr(), size_of_val(&message)) {

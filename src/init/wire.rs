@@ -119,6 +119,8 @@ operations! {
     SET_NAME = 32,
     /// Attach the mount in a slot in a filesystem that init has just made: slot, slot of that, path.
     MOUNT_BELOW = 33,
+    /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
+    BARRIER_FOR_ALL = 60,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -177,6 +179,8 @@ calls! {
     CALL_GETCWD = 39: "getcwd",
     CALL_CLOSE_RANGE = 40: "close_range",
     CALL_SIGNALS = 41: "rt_sigprocmask",
+    CALL_POLL = 70: "ppoll",
+    CALL_ACCEPT = 71: "accept4",
 }
 
 /// Reads fields one after the other.

@@ -61,6 +61,10 @@ pub struct ContainerSpec {
     /// The signal that asks the container to end; `SIGTERM` (15) unless said otherwise.
     #[serde(default = "ContainerSpec::default_stop_signal")]
     pub stop_signal: i32,
+    /// Whether the container, once it is made, outlives its maker before its start, and every program of the node's
+    /// owner may start it. Otherwise only its maker can, and it ends with that. Not for ephemeral pods.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
     /// For whoever selects containers; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -100,6 +104,7 @@ impl ContainerSpec {
             resources: Resources::default(),
             pid: None,
             stop_signal: Self::default_stop_signal(),
+            detached: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
@@ -199,6 +204,12 @@ impl ContainerSpec {
     /// Sets [`stop_signal`](Self::stop_signal).
     pub fn stop_signal(mut self, signal: i32) -> Self {
         self.stop_signal = signal;
+        self
+    }
+
+    /// Sets [`detached`](Self::detached).
+    pub fn detached(mut self, on: bool) -> Self {
+        self.detached = on;
         self
     }
 

@@ -38,6 +38,8 @@ pub(crate) enum Source {
     EtcFile(&'static str),
     /// Standard input, output or error, as the specification says.
     Stdio(usize),
+    /// The socket by which programs that did not make the container start it.
+    StartSocket,
 }
 
 impl fmt::Display for Source {
@@ -72,6 +74,7 @@ impl fmt::Display for Source {
                 }
                 write!(f, "{}", super::step::Attributes(*attributes))
             }
+            Source::StartSocket => write!(f, "a socket for those who start it"),
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
             Source::Stdio(index) => {
                 write!(f, "{}", ["standard input", "standard output", "standard error"][*index])

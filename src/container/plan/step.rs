@@ -112,6 +112,9 @@ pub(crate) enum Step {
         slot: Slot,
     },
     Barrier,
+    BarrierForAll {
+        slot: Slot,
+    },
     Exec {
         candidates: Vec<String>,
         args: Vec<String>,
@@ -211,6 +214,7 @@ impl fmt::Display for Step {
             Step::SetName(name) => write!(f, "take the name {name}"),
             Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
             Step::Barrier => write!(f, "wait for the start"),
+            Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
         }

@@ -10,6 +10,7 @@ mod support;
 
 mod cgroups;
 mod defaults;
+mod detached;
 mod ending;
 mod errors;
 mod failures;
@@ -47,9 +48,10 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 21] = [
+        let own: [fn(&[&str]) -> bool; 22] = [
             cgroups::payload,
             defaults::payload,
+            detached::payload,
             faults::payload,
             host::payload,
             inherited::payload,
@@ -78,6 +80,7 @@ fn main() {
     let tests: Vec<Trial> = [
         cgroups::tests(),
         defaults::tests(),
+        detached::tests(),
         ending::tests(),
         errors::tests(),
         failures::tests(),
