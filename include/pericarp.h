@@ -17,7 +17,7 @@
  * **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_error_t`) are opaque and
  * counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
  * handle back never kills or removes what it stands for, with one exception: a container that was created and never
- * started ends with its last handle, since nobody could start it any more.
+ * started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
  *
  * **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
  * `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back
@@ -1220,7 +1220,8 @@ int pericarp_ipc_list(const pericarp_pod_t *pod,
 pericarp_container_t *pericarp_container_ref(const pericarp_container_t *container);
 
 /**
- * Gives a reference to a container back. It goes on, unless it was never started and this was its last handle.
+ * Gives a reference to a container back. It goes on, unless it was never started, is not detached, and this was
+ * its last handle.
  *
  * Ownership: takes the caller's reference to `container`, which may be NULL.
  * Errors: none.
@@ -1347,8 +1348,8 @@ int pericarp_container_take_stderr(const pericarp_container_t *container,
  * Executes the program, and returns when it runs.
  *
  * Ownership: the caller keeps `container`.
- * Errors: `EXEC` when it cannot be executed; `WRONG_STATE` when it was started before, or by a program that did not make the
- * container, or while it is frozen.
+ * Errors: `EXEC` when it cannot be executed; `WRONG_STATE` when it was started before, or while it is frozen, or
+ * in a program that did not make the container, unless that is detached.
  * Threads: any.
  * Rust: `Container::start`.
  */

@@ -115,7 +115,8 @@ pub unsafe extern "C" fn pericarp_container_ref(
     caller.refer(container)
 }
 
-/// Gives a reference to a container back. It goes on, unless it was never started and this was its last handle.
+/// Gives a reference to a container back. It goes on, unless it was never started, is not detached, and this was
+/// its last handle.
 ///
 /// Ownership: takes the caller's reference to `container`, which may be NULL.
 /// Errors: none.
@@ -335,8 +336,8 @@ pub unsafe extern "C" fn pericarp_container_take_stderr(
 /// Executes the program, and returns when it runs.
 ///
 /// Ownership: the caller keeps `container`.
-/// Errors: `EXEC` when it cannot be executed; `WRONG_STATE` when it was started before, or by a program that did not make the
-/// container, or while it is frozen.
+/// Errors: `EXEC` when it cannot be executed; `WRONG_STATE` when it was started before, or while it is frozen, or
+/// in a program that did not make the container, unless that is detached.
 /// Threads: any.
 /// Rust: `Container::start`.
 #[unsafe(no_mangle)]

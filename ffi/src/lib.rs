@@ -6,7 +6,7 @@
 //! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_error_t`) are opaque and
 //! counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
 //! handle back never kills or removes what it stands for, with one exception: a container that was created and never
-//! started ends with its last handle, since nobody could start it any more.
+//! started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
 //!
 //! **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
 //! `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back

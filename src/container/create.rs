@@ -108,7 +108,8 @@ impl Attempt<'_> {
             control.start()?;
         }
         let pid_mode = PodContext { spec: self.pod.spec() }.pid_mode(self.spec).clone();
-        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio, hook_state.as_ref())?;
+        let child =
+            launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, (stdio, hook_state.as_ref()))?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
         if self.plan.enters_pid() {
@@ -123,6 +124,7 @@ impl Attempt<'_> {
             process,
             cgroup_id,
             at_once,
+            barrier: if self.spec.detached { self.plan.barrier() } else { None },
             spec: remembered(self.spec),
         };
         if !self.spec.hooks.poststop.is_empty() {
@@ -248,14 +250,15 @@ fn launch(
     plan: &mut Plan,
     pid_mode: &PidMode,
     cgroup: &Cgroup,
+    dir: &OwnedFd,
     inits: OwnedFd,
-    stdio: [Option<OwnedFd>; 3],
-    hook_state: Option<&OwnedFd>,
+    (stdio, hook_state): ([Option<OwnedFd>; 3], Option<&OwnedFd>),
 ) -> Result<Child> {
     let (node, home) = (&pod.0.node, &pod.0.home);
     thread::run(|| {
         let mut opener = Opener::new(node, Some(pod));
         opener.control(inits);
+        opener.listen(plan, dir)?;
         opener.open_on_host(plan, stdio)?;
         opener.hook_state(plan, hook_state)?;
         opener.open_in_pins(plan, home, pod.id())?;

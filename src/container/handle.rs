@@ -27,7 +27,7 @@ const KILLED: Duration = Duration::from_secs(10);
 ///
 /// A handle: cloning it is cheap, dropping it neither blocks nor ends anything. Any thread may use it. Only a
 /// container that was made and never started ends with the last handle of the program that made it, since nobody
-/// could start it any more.
+/// could start it any more; unless it is [detached](ContainerSpec::detached).
 #[derive(Clone)]
 pub struct Container(pub(crate) Arc<Inner>);
 
@@ -52,11 +52,11 @@ pub(crate) struct Inner {
 pub(crate) enum Started {
     /// Init waits at the barrier, at the other end of this socket.
     NotYet(Control),
-    /// Yes, or it is up to the program that made the container.
+    /// Yes, or another program made the container.
     Done,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here is left half changed by a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -144,48 +144,17 @@ impl Container {
     /// Executes the program, and returns when it runs.
     ///
     /// # Errors
-    /// `Exec` when it cannot be executed, with the reason; `WrongState` when it was started before, or by a program
-    /// that did not make the container, or while it is frozen.
+    /// `Exec` when it cannot be executed, with the reason; `WrongState` when it was started before, or while it is
+    /// frozen, or in a program that did not make the container, unless that is [detached](ContainerSpec::detached).
     pub fn start(&self) -> Result<()> {
         self.try_start().map_err(|error| self.error("start", error))
-    }
-
-    fn try_start(&self) -> Result<()> {
-        let mut barrier = lock(&self.0.barrier);
-        let Started::NotYet(control) = &*barrier else {
-            return Err(Error::new(ErrorKind::WrongState, "start").on(format!("{:?}", self.name())).because(
-                "it was started before, or is another program's: only who made a container can start it",
-            ));
-        };
-        // Init would not hear, and this call would wait for a thaw, with a lock that `stop` needs.
-        if let Some(cgroup) = &self.0.cgroup
-            && cgroup.is_frozen()?
-        {
-            return Err(super::create::frozen("start the frozen container", self.name()));
-        }
-        if let Err(error) = control.start() {
-            // Init is gone: killed, or its program let go of it.
-            return Err(error
-                .of_kind(ErrorKind::WrongState)
-                .because("the container has ended before its start"));
-        }
-        let message = control.receive()?;
-        *barrier = Started::Done;
-        match message {
-            Message::Closed => {
-                state::touch(&self.0.dir, state::STARTED)?;
-                self.poststart()
-            }
-            Message::Failed { step, call, errno } => Err(self.failure(step, call, errno)),
-            other => Err(Error::new(ErrorKind::System, "understand").on(format!("init's message {other:?}"))),
-        }
     }
 
     fn hooks(&self) -> Hooks<'_> {
         Hooks { pod: &self.0.pod, spec: self.spec() }
     }
 
-    fn poststart(&self) -> Result<()> {
+    pub(super) fn poststart(&self) -> Result<()> {
         let hooks = self.hooks();
         let list = &self.spec().hooks.poststart;
         if list.is_empty() {
@@ -279,13 +248,6 @@ impl Container {
         }
         drop(barrier);
         self.collect()
-    }
-
-    fn failure(&self, step: usize, call: u16, errno: Errno) -> Error {
-        match &self.0.plan {
-            Some(plan) => plan.failure(step, call, errno),
-            None => Error::system(errno, "start"),
-        }
     }
 
     /// The status, if the container's first process has ended.
@@ -386,10 +348,6 @@ impl Container {
         self.0.cgroup.as_ref().ok_or_else(gone)
     }
 
-    fn was_started(&self) -> bool {
-        self.0.state.at_once || state::exists(&self.0.dir, state::STARTED)
-    }
-
     /// Where the container is in its life.
     pub fn status(&self) -> Result<ContainerStatus> {
         match self.try_wait() {
@@ -457,7 +415,10 @@ impl Container {
             cgroup.remove_tree()?;
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
-        node::remove_known(&pod, &path, &[state::STATE, state::STARTED, state::EXIT, state::POSTSTOP])
+        let socket = self.spec().detached.then_some(state::START_SOCKET);
+        let files: Vec<&str> =
+            [state::STATE, state::STARTED, state::EXIT, state::POSTSTOP].into_iter().chain(socket).collect();
+        node::remove_known(&pod, &path, &files)
             .step("remove", format!("the state of container {:?}", self.name()))?;
         self.hooks().poststop()
     }

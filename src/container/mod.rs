@@ -8,6 +8,7 @@ mod hooks;
 pub(crate) mod plan;
 pub(crate) mod seccomp;
 pub(crate) mod source;
+mod starting;
 mod status;
 mod stdio;
 

@@ -16,6 +16,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{Home, Node};
 use crate::pod::Pod;
 use crate::pod::pins::{self, PodPins};
+use crate::pod::state;
+use crate::spawn::listen_in;
 use crate::spec::Propagation;
 use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
 use crate::sys::mount::{clone_tree, set_attributes};
@@ -44,6 +46,14 @@ impl<'a> Opener<'a> {
         let fd = clear_of_stdio(fd).step("duplicate", "a descriptor for init")?;
         self.open.push((slot, fd));
         Ok(())
+    }
+
+    /// Makes the socket by which a detached container is started, in its directory of state.
+    pub(crate) fn listen(&mut self, plan: &Plan, dir: &OwnedFd) -> Result<()> {
+        match plan.sources.iter().position(|source| *source == Source::StartSocket) {
+            Some(slot) => self.keep(slot, listen_in(dir, state::START_SOCKET)?),
+            None => Ok(()),
+        }
     }
 
     /// Opens what is in the mount namespace of the host program; `stdio` are the three streams.

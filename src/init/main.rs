@@ -15,6 +15,7 @@ mod fs;
 mod hook;
 mod identity;
 mod process;
+mod starters;
 mod sys;
 mod wire;
 
@@ -201,6 +202,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::RUN_HOOK => hook::run(state, fields)?,
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
+        wire::BARRIER_FOR_ALL => starters::barrier(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

@@ -67,6 +67,11 @@ pub fn set_name(mut fields: Reader) -> Done {
     Ok(())
 }
 
+/// Tells that all steps up to the barrier are done.
+pub fn ready(control: i32) -> Result<(), Errno> {
+    send(control, [wire::MSG_READY, 0, 0]).map(drop)
+}
+
 pub fn barrier(state: &State) -> Done {
     wait_for_host(state, wire::MSG_READY)
 }

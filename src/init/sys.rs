@@ -10,11 +10,13 @@ pub const EPERM: Errno = Errno(1);
 pub const ENOENT: Errno = Errno(2);
 pub const EINTR: Errno = Errno(4);
 pub const ECHILD: Errno = Errno(10);
+pub const EAGAIN: Errno = Errno(11);
 pub const EACCES: Errno = Errno(13);
 pub const EEXIST: Errno = Errno(17);
 pub const ENOTDIR: Errno = Errno(20);
 pub const EINVAL: Errno = Errno(22);
 pub const ENAMETOOLONG: Errno = Errno(36);
+pub const ECONNABORTED: Errno = Errno(103);
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(
@@ -71,6 +73,9 @@ pub mod nr {
     pub const MOUNT: usize = 165;
     pub const UMOUNT2: usize = 166;
     pub const FSTAT: usize = 5;
+    pub const GETSOCKOPT: usize = 55;
+    pub const PPOLL: usize = 271;
+    pub const ACCEPT4: usize = 288;
     pub const CLOSE: usize = 3;
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
@@ -89,7 +94,6 @@ pub mod nr {
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
     pub const LSEEK: usize = 8;
-    pub const PPOLL: usize = 271;
     pub const KILL: usize = 62;
     pub const PIPE2: usize = 293;
     pub const READ: usize = 0;
@@ -127,6 +131,9 @@ pub mod nr {
     pub const MOUNT: usize = 40;
     pub const UMOUNT2: usize = 39;
     pub const FSTAT: usize = 80;
+    pub const GETSOCKOPT: usize = 209;
+    pub const PPOLL: usize = 73;
+    pub const ACCEPT4: usize = 242;
     pub const CLOSE: usize = 57;
     pub const OPENAT: usize = 56;
     pub const MKDIRAT: usize = 34;
@@ -145,7 +152,6 @@ pub mod nr {
     pub const OPENAT2: usize = 437;
     pub const MOUNT_SETATTR: usize = 442;
     pub const LSEEK: usize = 62;
-    pub const PPOLL: usize = 73;
     pub const KILL: usize = 129;
     pub const PIPE2: usize = 59;
     pub const READ: usize = 63;

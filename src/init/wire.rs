@@ -131,6 +131,8 @@ operations! {
     /// Run a program and wait for it: slot of its standard input, milliseconds that it may take or 0, path, number of
     /// arguments and variables, and these.
     RUN_HOOK = 81,
+    /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
+    BARRIER_FOR_ALL = 60,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -194,6 +196,8 @@ calls! {
     CALL_LSEEK = 93: "lseek",
     CALL_WAIT = 94: "wait4",
     CALL_PIPE = 95: "pipe2",
+    CALL_POLL = 70: "ppoll",
+    CALL_ACCEPT = 71: "accept4",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

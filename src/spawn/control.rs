@@ -99,6 +99,12 @@ fn take(raw: i32) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(raw) }
 }
 
+impl From<OwnedFd> for Control {
+    fn from(socket: OwnedFd) -> Self {
+        Control(socket)
+    }
+}
+
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

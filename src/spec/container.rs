@@ -65,6 +65,10 @@ pub struct ContainerSpec {
     /// Programs to run at points of the container's life.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// Whether the container, once it is made, outlives its maker before its start, and every program of the node's
+    /// owner may start it. Otherwise only its maker can, and it ends with that. Not for ephemeral pods.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
     /// For whoever selects containers; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -105,6 +109,7 @@ impl ContainerSpec {
             pid: None,
             stop_signal: Self::default_stop_signal(),
             hooks: Hooks::default(),
+            detached: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }
@@ -210,6 +215,12 @@ impl ContainerSpec {
     /// Sets [`hooks`](Self::hooks).
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// Sets [`detached`](Self::detached).
+    pub fn detached(mut self, on: bool) -> Self {
+        self.detached = on;
         self
     }
 

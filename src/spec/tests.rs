@@ -216,7 +216,7 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
     let user = (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..4))
         .prop_map(|(uid, gid, additional_gids)| User { uid, gid, additional_gids });
     let process = (vec(any::<String>(), 0..4), strings(), path(), user, vec(rlimit, 0..3));
-    let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()));
+    let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()), any::<bool>());
     let streams = (stdio(), stdio(), stdio());
     let maps = (strings(), strings());
     let isolation = (rootfs(), vec(mount(), 0..4), security(), resources());
@@ -224,7 +224,7 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
         |(name, process, numbers, streams, maps, isolation)| {
             let mut spec = ContainerSpec::new(name, isolation.0);
             (spec.args, spec.env, spec.cwd, spec.user, spec.rlimits) = process;
-            (spec.umask, spec.stop_signal, spec.default_mounts, spec.pid) = numbers;
+            (spec.umask, spec.stop_signal, spec.default_mounts, spec.pid, spec.detached) = numbers;
             spec.stdio = StdioSet { stdin: streams.0, stdout: streams.1, stderr: streams.2 };
             (spec.labels, spec.annotations) = maps;
             (spec.mounts, spec.security, spec.resources) = (isolation.1, isolation.2, isolation.3);

@@ -205,6 +205,10 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             }
             wire::RUN_HOOK
         }
+        Step::BarrierForAll { slot } => {
+            w.slot(*slot);
+            wire::BARRIER_FOR_ALL
+        }
         Step::Exec { candidates, args, env } => {
             w.u32(candidates.len() as u32).u32(args.len() as u32).u32(env.len() as u32);
             for text in candidates.iter().chain(args).chain(env) {

@@ -64,6 +64,12 @@ impl Plan {
         self.steps.contains(&Step::EnterPid)
     }
 
+    /// The index of the barrier: steps before it are done when the container is made, those after it at its start.
+    pub(crate) fn barrier(&self) -> Option<usize> {
+        let barrier = |step: &Step| matches!(step, Step::Barrier | Step::BarrierForAll { .. });
+        self.steps.iter().position(barrier)
+    }
+
     /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.
     pub(crate) fn resolve_targets(&mut self, is_directory: impl Fn(Slot) -> Result<bool>) -> Result<()> {
         for step in &mut self.steps {

@@ -40,6 +40,8 @@ pub(crate) enum Source {
     HookState,
     /// Standard input, output or error, as the specification says.
     Stdio(usize),
+    /// The socket by which programs that did not make the container start it.
+    StartSocket,
 }
 
 impl fmt::Display for Source {
@@ -74,6 +76,7 @@ impl fmt::Display for Source {
                 }
                 write!(f, "{}", super::step::Attributes(*attributes))
             }
+            Source::StartSocket => write!(f, "a socket for those who start it"),
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
             Source::HookState => write!(f, "the state for the hooks"),
             Source::Stdio(index) => {

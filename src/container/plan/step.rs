@@ -121,6 +121,9 @@ pub(crate) enum Step {
         /// Seconds.
         timeout: Option<u32>,
     },
+    BarrierForAll {
+        slot: Slot,
+    },
     Exec {
         candidates: Vec<String>,
         args: Vec<String>,
@@ -222,6 +225,7 @@ impl fmt::Display for Step {
             Step::Barrier => write!(f, "wait for the start"),
             Step::Pause => write!(f, "wait for the hooks of the creation"),
             Step::RunHook { path, .. } => write!(f, "run the startContainer hook {path}"),
+            Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
         }

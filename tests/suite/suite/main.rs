@@ -11,6 +11,7 @@ mod support;
 mod cgroup_path;
 mod cgroups;
 mod defaults;
+mod detached;
 mod ending;
 mod errors;
 mod failures;
@@ -49,9 +50,10 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 21] = [
+        let own: [fn(&[&str]) -> bool; 22] = [
             cgroups::payload,
             defaults::payload,
+            detached::payload,
             faults::payload,
             host::payload,
             inherited::payload,
@@ -81,6 +83,7 @@ fn main() {
         cgroup_path::tests(),
         cgroups::tests(),
         defaults::tests(),
+        detached::tests(),
         ending::tests(),
         errors::tests(),
         failures::tests(),

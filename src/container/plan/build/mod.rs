@@ -43,6 +43,12 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     if *pod.pid_mode(container) == PidMode::Pod && pod.spec.namespaces.pid != PidMode::Pod {
         return Err(Error::invalid("pid", "the pod has no PID namespace of its own"));
     }
+    if container.detached && pod.spec.ephemeral {
+        return Err(Error::invalid(
+            "detached",
+            "the pod is ephemeral: it ends with the program that made it",
+        ));
+    }
     let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new() };
     build.namespaces();
     build.rootfs();

@@ -76,7 +76,12 @@ impl Build<'_> {
         if enters_pid {
             self.plan.step(Step::EnterPid);
         }
-        self.plan.step(Step::Barrier);
+        if container.detached {
+            let slot = self.plan.source(Source::StartSocket);
+            self.plan.step(Step::BarrierForAll { slot });
+        } else {
+            self.plan.step(Step::Barrier);
+        }
         self.plan.steps.extend(late);
         self.start_hooks(state);
         self.exec()
