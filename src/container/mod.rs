@@ -6,6 +6,7 @@ pub(crate) mod guests;
 mod handle;
 mod hooks;
 pub(crate) mod plan;
+mod proc_at;
 pub(crate) mod seccomp;
 pub(crate) mod source;
 mod starting;

@@ -42,6 +42,11 @@ impl<'a> Opener<'a> {
         self.open.push((0, fd));
     }
 
+    /// Something that was opened elsewhere.
+    pub(crate) fn give(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
+        self.keep(slot, fd)
+    }
+
     fn keep(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
         let fd = clear_of_stdio(fd).step("duplicate", "a descriptor for init")?;
         self.open.push((slot, fd));
@@ -71,6 +76,11 @@ impl<'a> Opener<'a> {
                     Some(fd) => fd,
                     None => return Err(Error::invalid("stdio", "a stream is missing")),
                 },
+                Source::NamespaceAt { kind, path } => open_namespace(*kind, path)?,
+                Source::ProcAt { path, attributes } => {
+                    let namespace = open_namespace(Kind::Pid, path)?;
+                    with_attributes(super::proc_at::make(self.node, namespace)?, *attributes, false)?
+                }
                 Source::TargetPid(name) => self.target(name, |proc, pid| {
                     namespace::of_process(proc, pid, Kind::Pid)
                         .step("open", "the PID namespace of the target")
@@ -204,6 +214,11 @@ impl<'a> Opener<'a> {
         }
         fd
     }
+}
+
+fn open_namespace(kind: Kind, path: &Path) -> Result<OwnedFd> {
+    openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .step(format!("open the {} namespace at", kind.word()), path.display())
 }
 
 /// A copy of the proc that a process of another container sees. What is there is up to that container, so that it is

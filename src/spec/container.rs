@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hooks::Hooks;
 use super::mount::Mount;
-use super::pod::PidMode;
+use super::pod::{CgroupNamespace, PidMode};
 use super::resources::Resources;
 use super::security::Security;
 use super::stdio::{Stdio, StdioSet};
@@ -59,6 +59,9 @@ pub struct ContainerSpec {
     /// The PID namespace, where it is not what the pod says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<PidMode>,
+    /// The cgroup namespace; a new one unless said otherwise.
+    #[serde(default, skip_serializing_if = "CgroupNamespace::is_container")]
+    pub cgroup_namespace: CgroupNamespace,
     /// The signal that asks the container to end; `SIGTERM` (15) unless said otherwise.
     #[serde(default = "ContainerSpec::default_stop_signal")]
     pub stop_signal: i32,
@@ -107,6 +110,7 @@ impl ContainerSpec {
             security: Security::default(),
             resources: Resources::default(),
             pid: None,
+            cgroup_namespace: CgroupNamespace::default(),
             stop_signal: Self::default_stop_signal(),
             hooks: Hooks::default(),
             detached: false,
@@ -203,6 +207,12 @@ impl ContainerSpec {
     /// Sets [`pid`](Self::pid).
     pub fn pid(mut self, mode: PidMode) -> Self {
         self.pid = Some(mode);
+        self
+    }
+
+    /// Sets the cgroup namespace.
+    pub fn cgroup_namespace(mut self, mode: CgroupNamespace) -> Self {
+        self.cgroup_namespace = mode;
         self
     }
 

@@ -25,7 +25,7 @@ pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 pub use mount::{Mount, MountKind, Propagation};
-pub use pod::{NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
+pub use pod::{CgroupNamespace, NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use resources::{
     CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,
     Resources,

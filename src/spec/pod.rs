@@ -244,6 +244,27 @@ pub enum PidMode {
     Host,
     /// That of another container of the pod, which must be running. Only for a container, not for a pod.
     Target(String),
+    /// The one at that path: a file of `/proc/PID/ns`, or a bind mount of one. It is opened for each container.
+    Path(PathBuf),
+}
+
+/// Where a container's cgroup namespace comes from; see cgroup_namespaces(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CgroupNamespace {
+    /// A new one, whose root is the container's cgroup.
+    #[default]
+    Container,
+    /// The host's: the container sees where in the machine's tree it is.
+    Host,
+    /// The one at that path.
+    Path(PathBuf),
+}
+
+impl CgroupNamespace {
+    pub(super) fn is_container(&self) -> bool {
+        *self == CgroupNamespace::Container
+    }
 }
 
 /// A directory that containers of a pod share.

@@ -64,6 +64,9 @@ impl PodSpec {
                 "the PID namespace of another container can be asked for by a container, not by a pod",
             ));
         }
+        if let PidMode::Path(path) = &self.namespaces.pid {
+            absolute("namespaces.pid.path", path)?;
+        }
         for (field, mode) in [
             ("namespaces.network", &self.namespaces.network),
             ("namespaces.ipc", &self.namespaces.ipc),
@@ -228,6 +231,12 @@ impl ContainerSpec {
         }
         if !(1..=64).contains(&self.stop_signal) {
             return Err(Error::invalid("stopSignal", format!("{} is not a signal", self.stop_signal)));
+        }
+        if let Some(PidMode::Path(path)) = &self.pid {
+            absolute("pid.path", path)?;
+        }
+        if let CgroupNamespace::Path(path) = &self.cgroup_namespace {
+            absolute("cgroupNamespace.path", path)?;
         }
         if let Some(PidMode::Target(name)) = &self.pid
             && (!is_dns_label(name) || *name == self.name)

@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Uts,
     Pid,
     Mount,
+    Cgroup,
 }
 
 impl Kind {
@@ -28,6 +29,7 @@ impl Kind {
             Kind::Uts => "uts",
             Kind::Pid => "pid",
             Kind::Mount => "mnt",
+            Kind::Cgroup => "cgroup",
         }
     }
 
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Uts => "UTS",
             Kind::Pid => "PID",
             Kind::Mount => "mount",
+            Kind::Cgroup => "cgroup",
         }
     }
 
@@ -50,6 +53,7 @@ impl Kind {
             Kind::Uts => CloneFlags::CLONE_NEWUTS,
             Kind::Pid => CloneFlags::CLONE_NEWPID,
             Kind::Mount => CloneFlags::CLONE_NEWNS,
+            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
         }
     }
 }
@@ -68,6 +72,7 @@ pub(crate) fn mount_of_this_thread(proc: impl AsFd, kind: Kind) -> crate::error:
         Kind::Uts => c"thread-self/ns/uts",
         Kind::Pid => c"thread-self/ns/pid",
         Kind::Mount => c"thread-self/ns/mnt",
+        Kind::Cgroup => c"thread-self/ns/cgroup",
     };
     super::mount::clone_tree(proc, path, false).step("mount", format!("the {} namespace", kind.word()))
 }

@@ -11,7 +11,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{HOST, LAYERS, PodContext, ROOT, UPPER, compile, hook, reaper};
+pub(crate) use build::{HOST, LAYERS, PodContext, ROOT, UPPER, compile, hook, proc_of_namespace, reaper};
 pub(crate) use source::Source;
 pub(crate) use step::{Create, Step};
 

@@ -13,6 +13,10 @@ pub(crate) enum Source {
     Control,
     /// A namespace of the pod.
     Namespace(Kind),
+    /// A namespace of the host's, by its path.
+    NamespaceAt { kind: Kind, path: PathBuf },
+    /// A proc of the PID namespace at a path, with mount attributes.
+    ProcAt { path: PathBuf, attributes: u64 },
     /// The PID namespace of another container of the pod.
     TargetPid(String),
     /// A tree of mounts of the host, as a detached copy.
@@ -49,6 +53,13 @@ impl fmt::Display for Source {
         match self {
             Source::Control => write!(f, "the control socket"),
             Source::Namespace(kind) => write!(f, "the pod's {} namespace", kind.word()),
+            Source::NamespaceAt { kind, path } => {
+                write!(f, "the {} namespace at {}", kind.word(), path.display())
+            }
+            Source::ProcAt { path, attributes } => {
+                let attributes = super::step::Attributes(*attributes);
+                write!(f, "a proc of the PID namespace at {}{attributes}", path.display())
+            }
             Source::TargetPid(name) => write!(f, "the PID namespace of container {name:?}"),
             Source::Tree { path, recursive, attributes, .. } => {
                 write!(f, "a copy of the mount at {}", path.display())?;

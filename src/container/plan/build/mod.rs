@@ -9,7 +9,7 @@ use std::path::Path;
 use super::step::Step;
 use super::{Plan, Slot, Source};
 use crate::error::{Error, Result};
-use crate::spec::{ContainerSpec, Hook, NamespaceMode, PidMode, PodSpec, Propagation};
+use crate::spec::{CgroupNamespace, ContainerSpec, Hook, NamespaceMode, PidMode, PodSpec, Propagation};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -94,6 +94,24 @@ fn join_pod_namespaces(plan: &mut Plan, pod: &PodSpec) {
     }
 }
 
+/// The plan of a process that makes the proc of the PID namespace in slot 1, and waits to be let go.
+pub(crate) fn proc_of_namespace() -> Plan {
+    let mut plan = Plan::new();
+    let namespace = plan.source(Source::NamespaceAt { kind: Kind::Pid, path: "given".into() });
+    plan.step(Step::Join { slot: namespace, kind: Kind::Pid });
+    plan.step(Step::EnterPid);
+    let proc = plan.slot();
+    plan.step(Step::NewFilesystem {
+        slot: proc,
+        fstype: "proc",
+        options: Vec::new(),
+        attributes: NOSUID_NODEV_NOEXEC,
+    });
+    plan.step(Step::SendFd { slot: proc });
+    plan.step(Step::Barrier);
+    plan
+}
+
 /// The plan of a hook: its streams, and the program.
 pub(crate) fn hook(hook: &Hook) -> Plan {
     let mut plan = Plan::new();
@@ -131,7 +149,14 @@ impl Build<'_> {
 
     fn namespaces(&mut self) {
         join_pod_namespaces(&mut self.plan, self.pod.spec);
-        self.plan.step(Step::UnshareCgroup);
+        match &self.container.cgroup_namespace {
+            CgroupNamespace::Container => self.plan.step(Step::UnshareCgroup),
+            CgroupNamespace::Host => {}
+            CgroupNamespace::Path(path) => {
+                let slot = self.plan.source(Source::NamespaceAt { kind: Kind::Cgroup, path: path.clone() });
+                self.plan.step(Step::Join { slot, kind: Kind::Cgroup });
+            }
+        }
         self.plan.step(Step::Setsid);
         // So that directories and nodes get exactly the mode that is asked for.
         self.plan.step(Step::Umask(0));

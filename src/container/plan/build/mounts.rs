@@ -177,6 +177,7 @@ impl Build<'_> {
             // Nothing mounts a proc of a PID namespace from outside it before Linux 6.17: take the one that is there.
             PidMode::Pod => self.plan.source(Source::PodProc { attributes }),
             PidMode::Target(name) => self.plan.source(Source::TargetProc { name: name.clone(), attributes }),
+            PidMode::Path(path) => self.plan.source(Source::ProcAt { path: path.clone(), attributes }),
         }
     }
 

@@ -44,6 +44,7 @@ impl Build<'_> {
             PidMode::Container | PidMode::Host => None,
             PidMode::Pod => Some(Source::Namespace(Kind::Pid)),
             PidMode::Target(name) => Some(Source::TargetPid(name.clone())),
+            PidMode::Path(path) => Some(Source::NamespaceAt { kind: Kind::Pid, path: path.clone() }),
         };
         let enters_pid = enters.is_some();
         if let Some(source) = enters {
