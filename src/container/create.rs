@@ -8,6 +8,8 @@ use nix::fcntl::FlockArg;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::listener::{self, Listener};
+use super::lsm;
 use super::plan::{self, Plan, PodContext};
 use super::source::Opener;
 use super::stdio;
@@ -41,7 +43,14 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
     let context = PodContext { spec: pod.spec() };
-    let plan = plan::compile(&context, spec)?;
+    let plan = plan::compile(&context, lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
+    if at_once && listener::is_for_a_handle(spec) {
+        return Err(Error::invalid(
+            "security.seccomp",
+            "notifies, and a container that runs at once has no handle to take the listener from: give a listenerPath, \
+             or create and start it",
+        ));
+    }
     // Shared with other containers being made, but not with a removal of the pod.
     let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
     // It may have been removed while this waited.
@@ -60,7 +69,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         }
         result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
     }
-    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None };
+    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None, listener: Listener::default() };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
     match own.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => Ok(container),
@@ -79,6 +88,7 @@ struct Attempt<'a> {
     plan: Plan,
     cgroup: Option<Cgroup>,
     process: Option<Child>,
+    listener: Listener,
 }
 
 impl Attempt<'_> {
@@ -92,6 +102,7 @@ impl Attempt<'_> {
         if cgroup.is_frozen()? {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
+        self.listener = Listener::connect(self.spec)?;
         let (stdio, pipes) = stdio::open(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
@@ -101,8 +112,10 @@ impl Attempt<'_> {
         let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio)?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
-        if self.plan.enters_pid() {
-            self.settle(&control)?;
+        // And init waits until its listener was taken.
+        let settles = self.plan.enters_pid() || at_once && self.plan.listens();
+        if settles {
+            self.settle(&control, at_once)?;
         }
         let child = self.process.as_ref().ok_or_else(lost)?;
         let process =
@@ -116,8 +129,8 @@ impl Attempt<'_> {
             spec: remembered(self.spec),
         };
         state::write(&dir, state::STATE, &state)?;
-        if !at_once && !self.plan.enters_pid() {
-            self.settle(&control)?;
+        if !at_once && !settles {
+            self.settle(&control, at_once)?;
         }
         if let PidMode::Target(host) = &pid_mode {
             self.join_guests(host, &dir, process)?;
@@ -133,6 +146,7 @@ impl Attempt<'_> {
             plan: Some(std::mem::take(&mut self.plan)),
             barrier: Mutex::new(Started::NotYet(control)),
             pipes: Mutex::new(pipes),
+            listener: Mutex::new(std::mem::take(&mut self.listener)),
             exit,
         })))
     }
@@ -146,16 +160,23 @@ impl Attempt<'_> {
         self.pod.0.node.0.guests.add(host, process, pidfd, dir)
     }
 
-    /// Waits until init is at the barrier. A container that enters a PID namespace forks once more on the way: init
-    /// then sends the process that is to stay.
-    fn settle(&mut self, control: &Control) -> Result<()> {
+    /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. A
+    /// container that enters a PID namespace forks once more on the way: init then sends the process that is to stay.
+    fn settle(&mut self, control: &Control, at_once: bool) -> Result<()> {
         let proc = &self.pod.0.node.0.proc;
         let (mut ready, mut entered) = (false, true);
         if self.plan.enters_pid() {
             entered = false;
         }
-        while !(ready && entered) {
+        let mut listened = !(at_once && self.plan.listens());
+        while !(ready && entered && listened) {
             match control.receive()? {
+                Message::Listener(number) => {
+                    let child = self.process.as_ref().ok_or_else(lost)?;
+                    self.listener.take_over(self.spec, child.pid, child.pidfd.as_fd(), number, "creating")?;
+                    control.listener_taken()?;
+                    listened = true;
+                }
                 Message::Ready => ready = true,
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;

@@ -4,6 +4,8 @@ mod create;
 pub(crate) mod exit;
 pub(crate) mod guests;
 mod handle;
+mod listener;
+mod lsm;
 pub(crate) mod plan;
 pub(crate) mod seccomp;
 pub(crate) mod source;

@@ -8,7 +8,9 @@
 mod robust;
 mod support;
 
+mod attributes;
 mod cgroups;
+mod custom_seccomp;
 mod defaults;
 mod ending;
 mod errors;
@@ -47,8 +49,10 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 21] = [
+        let own: [fn(&[&str]) -> bool; 23] = [
+            attributes::payload,
             cgroups::payload,
+            custom_seccomp::payload,
             defaults::payload,
             faults::payload,
             host::payload,
@@ -76,7 +80,9 @@ fn main() {
         support::payload::main(&words);
     }
     let tests: Vec<Trial> = [
+        attributes::tests(),
         cgroups::tests(),
+        custom_seccomp::tests(),
         defaults::tests(),
         ending::tests(),
         errors::tests(),
