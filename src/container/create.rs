@@ -9,6 +9,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::hooks::{self, Hooks};
+use super::listener::{self, Listener};
+use super::lsm;
 use super::plan::{self, Plan, PodContext};
 use super::source::Opener;
 use super::stdio;
@@ -44,7 +46,14 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
     let context = PodContext { spec: pod.spec() };
-    let plan = plan::compile(&context, spec)?;
+    let plan = plan::compile(&context, lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
+    if at_once && listener::is_for_a_handle(spec) {
+        return Err(Error::invalid(
+            "security.seccomp",
+            "notifies, and a container that runs at once has no handle to take the listener from: give a listenerPath, \
+             or create and start it",
+        ));
+    }
     // Shared with other containers being made, but not with a removal of the pod.
     let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
     // It may have been removed while this waited.
@@ -63,7 +72,15 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         }
         result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
     }
-    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None, hooks_ran: false };
+    let mut attempt = Attempt {
+        pod,
+        spec,
+        plan,
+        cgroup: None,
+        process: None,
+        hooks_ran: false,
+        listener: Listener::default(),
+    };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
     match own.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => Ok(container),
@@ -88,6 +105,7 @@ struct Attempt<'a> {
     process: Option<Child>,
     /// Whether hooks have run, so that those of the end must.
     hooks_ran: bool,
+    listener: Listener,
 }
 
 impl Attempt<'_> {
@@ -101,6 +119,7 @@ impl Attempt<'_> {
         if cgroup.is_frozen()? {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
+        self.listener = Listener::connect(self.spec)?;
         let (stdio, pipes) = stdio::open(self.spec)?;
         let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
@@ -112,8 +131,10 @@ impl Attempt<'_> {
             launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, (stdio, hook_state.as_ref()))?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
-        if self.plan.enters_pid() {
-            self.settle(&control)?;
+        // And init waits until its listener was taken.
+        let settles = self.plan.enters_pid() || at_once && self.plan.listens();
+        if settles {
+            self.settle(&control, at_once)?;
         }
         let child = self.process.as_ref().ok_or_else(lost)?;
         let process =
@@ -131,8 +152,8 @@ impl Attempt<'_> {
             state::touch(&dir, state::POSTSTOP)?;
         }
         state::write(&dir, state::STATE, &state)?;
-        if !at_once && !self.plan.enters_pid() {
-            self.settle(&control)?;
+        if !at_once && !settles {
+            self.settle(&control, at_once)?;
         }
         if let Some(file) = &hook_state {
             let hooks = Hooks { pod: self.pod, spec: self.spec };
@@ -152,6 +173,7 @@ impl Attempt<'_> {
             plan: Some(std::mem::take(&mut self.plan)),
             barrier: Mutex::new(Started::NotYet(control)),
             pipes: Mutex::new(pipes),
+            listener: Mutex::new(std::mem::take(&mut self.listener)),
             exit,
         })))
     }
@@ -165,16 +187,23 @@ impl Attempt<'_> {
         self.pod.0.node.0.guests.add(host, process, pidfd, dir)
     }
 
-    /// Waits until init is at the barrier. A container that enters a PID namespace forks once more on the way: init
-    /// then sends the process that is to stay.
-    fn settle(&mut self, control: &Control) -> Result<()> {
+    /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. A
+    /// container that enters a PID namespace forks once more on the way: init then sends the process that is to stay.
+    fn settle(&mut self, control: &Control, at_once: bool) -> Result<()> {
         let proc = &self.pod.0.node.0.proc;
         let (mut ready, mut entered) = (false, true);
         if self.plan.enters_pid() {
             entered = false;
         }
-        while !(ready && entered) {
+        let mut listened = !(at_once && self.plan.listens());
+        while !(ready && entered && listened) {
             match control.receive()? {
+                Message::Listener(number) => {
+                    let child = self.process.as_ref().ok_or_else(lost)?;
+                    self.listener.take_over(self.spec, child.pid, child.pidfd.as_fd(), number, "creating")?;
+                    control.listener_taken()?;
+                    listened = true;
+                }
                 Message::Ready => ready = true,
                 Message::Paused => {
                     self.hooks_ran = true;

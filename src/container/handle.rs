@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::hooks::Hooks;
+use super::listener::Listener;
 use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) plan: Option<Plan>,
     pub(crate) barrier: Mutex<Started>,
     pub(crate) pipes: Mutex<Pipes>,
+    pub(crate) listener: Mutex<Listener>,
     pub(crate) exit: super::exit::Slot,
 }
 
@@ -86,6 +88,7 @@ pub(crate) fn open(pod: &Pod, name: &str) -> Result<Container> {
         plan: None,
         barrier: Mutex::new(Started::Done),
         pipes: Mutex::new(Pipes::default()),
+        listener: Mutex::new(Listener::default()),
         exit,
     })))
 }
@@ -166,6 +169,37 @@ impl Container {
         })
     }
 
+    /// What init says to the start, after its listener, if it has one, was taken.
+    pub(super) fn hear_start(&self, control: &Control) -> Result<Message> {
+        loop {
+            match control.receive()? {
+                Message::Listener(number) => {
+                    let pidfd = self.0.pidfd.as_ref().ok_or_else(|| Error::new(ErrorKind::System, "keep"))?;
+                    lock(&self.0.listener).take_over(
+                        self.spec(),
+                        self.pid(),
+                        pidfd.as_fd(),
+                        number,
+                        "created",
+                    )?;
+                    control.listener_taken()?;
+                }
+                message => return Ok(message),
+            }
+        }
+    }
+
+    /// Takes the listener of a seccomp filter of the specification that notifies and names no `listener_path`: whoever
+    /// holds it answers what the container asks, see seccomp_unotify(2). It is there from
+    /// [`start`](Self::start) on (with `no_new_privileges` off, from the creation on), for the program that made the
+    /// container.
+    ///
+    /// If the filter notifies of a call that is part of the start, such as execve(2), `start` returns when it was
+    /// answered: take the listener on another thread then.
+    pub fn take_seccomp_listener(&self) -> Option<OwnedFd> {
+        lock(&self.0.listener).take()
+    }
+
     /// Sends a signal (signal(7)) to the container's first process.
     ///
     /// The kernel drops signals that process 1 of a PID namespace has no handler for, except `SIGKILL` and `SIGSTOP`.
@@ -230,12 +264,12 @@ impl Container {
             return Err(Error::new(ErrorKind::WrongState, "finish").on(format!("{:?}", self.name())));
         };
         // The process has ended, and with it its end of the socket: all that it said is here.
-        let mut ready = self.0.plan.as_ref().is_some_and(Plan::enters_pid);
+        let mut ready = self.0.plan.as_ref().is_some_and(|plan| plan.enters_pid() || plan.listens());
         loop {
             match control.receive()? {
                 Message::Ready => ready = true,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Fd(_) | Message::Paused => {}
+                Message::Fd(_) | Message::Paused | Message::Listener(_) => {}
                 Message::Closed if ready => break,
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")

@@ -5,6 +5,8 @@ pub(crate) mod exit;
 pub(crate) mod guests;
 mod handle;
 mod hooks;
+mod listener;
+mod lsm;
 pub(crate) mod plan;
 mod proc_at;
 pub(crate) mod seccomp;

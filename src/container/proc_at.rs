@@ -55,7 +55,7 @@ fn hear(control: &Control, plan: &plan::Plan, processes: &mut Vec<OwnedFd>) -> R
             Message::Fd(fd) => proc = Some(fd),
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
             Message::Ready => break,
-            Message::Paused | Message::Closed => break,
+            Message::Paused | Message::Listener(_) | Message::Closed => break,
         }
     }
     proc.ok_or_else(|| {

@@ -19,6 +19,7 @@ use crate::pod::pins::{self, PodPins};
 use crate::pod::state;
 use crate::spawn::listen_in;
 use crate::spec::Propagation;
+use crate::sys;
 use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
 use crate::sys::mount::{clone_tree, set_attributes};
 use crate::sys::namespace::{self, Kind};
@@ -87,6 +88,14 @@ impl<'a> Opener<'a> {
                 })?,
                 Source::TargetProc { name, attributes } => {
                     with_attributes(self.target(name, target_proc)?, *attributes, false)?
+                }
+                Source::PrivateProc => {
+                    sys::fd::duplicate(&self.node.0.proc).step("duplicate", "the private proc")?
+                }
+                Source::TimeNamespace(path) => {
+                    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+                    openat(AT_FDCWD, path, flags, Mode::empty())
+                        .step("open the time namespace", path.display())?
                 }
                 _ => continue,
             };

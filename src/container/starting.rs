@@ -31,9 +31,16 @@ impl Container {
             ));
         };
         self.tell(control)?;
-        let message = control.receive()?;
+        let message = self.listen_to(control);
         *barrier = Started::Done;
-        self.hear(message)
+        self.hear(message?)
+    }
+
+    /// What init says, after its listener was taken. When that failed, init may wait for whom nobody will ever be.
+    fn listen_to(&self, control: &Control) -> Result<Message> {
+        self.hear_start(control).inspect_err(|_| {
+            let _ = self.kill();
+        })
     }
 
     /// Several programs may want to start it. Who has the lock on its directory asks, and knows how it went before the
@@ -62,9 +69,9 @@ impl Container {
                 &met
             }
         };
-        let message = control.receive()?;
+        let message = self.listen_to(control);
         *barrier = Started::Done;
-        self.hear(message)
+        self.hear(message?)
     }
 
     fn turn(&self) -> Result<Flock<OwnedFd>> {

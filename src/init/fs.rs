@@ -11,8 +11,10 @@ use crate::sys::{
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+pub const RESOLVE_NO_XDEV: u64 = 0x01;
+pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub const RESOLVE_BENEATH: u64 = 0x08;
 const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: usize = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: usize = 0x04;
@@ -20,7 +22,7 @@ const MOVE_MOUNT_T_EMPTY_PATH: usize = 0x40;
 const MNT_DETACH: usize = 2;
 const ATTR_RDONLY: u64 = 1;
 const MS_PRIVATE: u64 = 1 << 18;
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+pub const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 const S_IFMT: u32 = 0o170000;
 const S_IFCHR: u32 = 0o020000;
 const S_IFDIR: u32 = 0o040000;

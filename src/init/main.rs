@@ -11,6 +11,7 @@
 #![no_builtins]
 #![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
 
+mod attributes;
 mod fs;
 mod hook;
 mod identity;
@@ -203,6 +204,13 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
         wire::BARRIER_FOR_ALL => starters::barrier(state, fields)?,
+        wire::WRITE_PROC => attributes::write_proc(state, fields)?,
+        wire::SCHEDULER => attributes::scheduler(fields)?,
+        wire::IO_PRIORITY => attributes::io_priority(fields)?,
+        wire::AFFINITY => attributes::affinity(fields)?,
+        wire::PERSONALITY => attributes::personality(fields)?,
+        wire::ENTER_TIME => attributes::enter_time(state, fields)?,
+        wire::SECCOMP_LISTENER => attributes::seccomp_listener(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

@@ -48,14 +48,18 @@ pub const MSG_FD: u32 = 3;
 pub const MSG_START: u32 = 4;
 /// Init waits for hooks.
 pub const MSG_PAUSED: u32 = 5;
+/// The listener of the filter is open: its number in init.
+pub const MSG_LISTENER: u32 = 40;
+/// The message to init that the library has a copy of it.
+pub const MSG_LISTENER_TAKEN: u32 = 41;
 
 /// The operations of init.
 macro_rules! operations {
     ($($(#[doc = $doc:literal])* $name:ident = $number:literal,)*) => {
-        /// All of them, for tests.
-        #[cfg(test)]
-        pub const OPERATIONS: &[u32] = &[$($number),*];
         $($(#[doc = $doc])* pub const $name: u32 = $number;)*
+        /// All of them. (For tests; init has no use for it.)
+        #[allow(dead_code)]
+        pub const OPERATIONS: &[u32] = &[$($number,)*];
     };
 }
 
@@ -98,7 +102,8 @@ operations! {
     RLIMIT = 18,
     /// umask(2): mask.
     UMASK = 19,
-    /// Take the final identity: uid, gid, bounding set, ambient set, number of groups, groups.
+    /// Take the final identity: uid, gid, the bounding, permitted, effective, inheritable and ambient sets, number of
+    /// groups, groups.
     IDENTITY = 20,
     /// PR_SET_NO_NEW_PRIVS.
     NO_NEW_PRIVILEGES = 21,
@@ -133,6 +138,21 @@ operations! {
     RUN_HOOK = 81,
     /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
     BARRIER_FOR_ALL = 60,
+    /// Write to a file of proc: slot of a proc, path below it, text.
+    WRITE_PROC = 40,
+    /// sched_setattr(2): policy, nice value, priority, flags, runtime, deadline, period.
+    SCHEDULER = 41,
+    /// ioprio_set(2): class and priority in one number.
+    IO_PRIORITY = 42,
+    /// sched_setaffinity(2): the mask as a string.
+    AFFINITY = 43,
+    /// personality(2): the number.
+    PERSONALITY = 44,
+    /// Enter the time namespace that was made for children: slot of a proc.
+    ENTER_TIME = 45,
+    /// Load a system call filter that has a listener, and wait until the library has taken that: flags, the program as a
+    /// string.
+    SECCOMP_LISTENER = 46,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -198,6 +218,12 @@ calls! {
     CALL_PIPE = 95: "pipe2",
     CALL_POLL = 70: "ppoll",
     CALL_ACCEPT = 71: "accept4",
+    CALL_WRITE = 50: "write",
+    CALL_SCHED_SETATTR = 51: "sched_setattr",
+    CALL_IOPRIO_SET = 52: "ioprio_set",
+    CALL_SCHED_SETAFFINITY = 53: "sched_setaffinity",
+    CALL_PERSONALITY = 54: "personality",
+    CALL_READ = 55: "read",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

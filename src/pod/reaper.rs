@@ -85,6 +85,8 @@ fn settle(
     loop {
         match control.receive()? {
             Message::Fd(fd) => proc = Some(fd),
+            // It has no filter.
+            Message::Listener(_) => {}
             Message::Ready => break,
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
             Message::Closed | Message::Paused => {

@@ -25,6 +25,8 @@ pub(crate) enum Message {
     Failed { step: usize, call: u16, errno: Errno },
     /// A file descriptor.
     Fd(OwnedFd),
+    /// Init has loaded a filter whose listener has that number in it, and waits until it was taken.
+    Listener(i32),
     /// Init has executed the program, or has ended.
     Closed,
 }
@@ -45,11 +47,18 @@ impl Control {
 
     /// Lets init go on from the barrier, or when hooks have run.
     pub(crate) fn start(&self) -> Result<()> {
-        let message: Vec<u8> =
-            [wire::MSG_START, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        self.send(wire::MSG_START).step("tell", "init to start")
+    }
+
+    /// Lets init go on after its listener was taken.
+    pub(crate) fn listener_taken(&self) -> Result<()> {
+        self.send(wire::MSG_LISTENER_TAKEN).step("tell", "init that its seccomp listener was taken")
+    }
+
+    fn send(&self, word: u32) -> sys::Result<()> {
+        let message: Vec<u8> = [word, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&message)], &[], MsgFlags::MSG_NOSIGNAL, None)
             .map(drop)
-            .step("tell", "init to start")
     }
 
     /// The next message; waits for it.
@@ -88,6 +97,7 @@ impl Control {
                 errno: Errno::from_raw((word(8) & 0xffff) as i32),
             }),
             (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
+            (12, wire::MSG_LISTENER, None) => Ok(Message::Listener(word(4) as i32)),
             _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::hooks::Hooks;
 use super::mount::Mount;
 use super::pod::{CgroupNamespace, PidMode};
+use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamespace};
 use super::resources::Resources;
 use super::security::Security;
 use super::stdio::{Stdio, StdioSet};
@@ -78,6 +79,25 @@ pub struct ContainerSpec {
     /// For whoever made the container; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// How soon the kernel's OOM killer takes the process, -1000 (never) to 1000 (first), see
+    /// proc_pid_oom_score_adj(5). The calling program's unless given; lower than that needs CAP_SYS_RESOURCE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// The scheduling policy; the calling program's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// The priority of the process at disks; derived from its nice value unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<IoPriority>,
+    /// The processors that the process may use; the calling program's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_affinity: Option<CpuAffinity>,
+    /// The execution domain; the calling program's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// The time namespace; the calling program's unless said otherwise.
+    #[serde(default, skip_serializing_if = "TimeNamespace::is_host")]
+    pub time: TimeNamespace,
 }
 
 impl ContainerSpec {
@@ -116,6 +136,12 @@ impl ContainerSpec {
             detached: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            oom_score_adj: None,
+            scheduler: None,
+            io_priority: None,
+            cpu_affinity: None,
+            personality: None,
+            time: TimeNamespace::Host,
         }
     }
 

@@ -10,7 +10,9 @@ mod ipc;
 mod mount;
 mod name;
 mod pod;
+mod process;
 mod resources;
+mod seccomp;
 mod security;
 mod stdio;
 mod sysctl;
@@ -26,12 +28,20 @@ pub use ipc::{
 };
 pub use mount::{Mount, MountKind, Propagation};
 pub use pod::{CgroupNamespace, NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
+pub use process::{
+    CpuAffinity, IoPriority, IoPriorityClass, Personality, Scheduler, SchedulerFlag, SchedulerPolicy,
+    TimeNamespace, TimeOffset, TimeOffsets,
+};
 pub use resources::{
     CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,
     Resources,
 };
+pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOp, SeccompSyscall};
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
+
+pub(crate) use process::cpu_mask;
+pub(crate) use security::CapabilityBits;
 
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 
+mod process;
+
 fn path() -> impl Strategy<Value = PathBuf> {
     prop_oneof![3 => "(/[a-z .\\\\\"\u{e4}:,]{1,8}){1,4}", 1 => any::<String>()].prop_map(PathBuf::from)
 }
@@ -191,12 +193,23 @@ fn security() -> impl Strategy<Value = Security> {
         let few = subsequence(all.clone(), 0..all.len());
         few.prop_map(|list| list.into_iter().collect::<CapabilitySet>())
     };
-    let capabilities = (set(), set()).prop_map(|(bounding, ambient)| Capabilities { bounding, ambient });
-    let seccomp = select(vec![SeccompProfile::RuntimeDefault, SeccompProfile::Unconfined]);
-    (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3)).prop_map(
-        |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths)| Security {
+    let capabilities = (set(), set(), of(set()), of(set()), of(set())).prop_map(
+        |(bounding, ambient, permitted, effective, inheritable)| Capabilities {
+            bounding,
+            ambient,
+            permitted,
+            effective,
+            inheritable,
+        },
+    );
+    let seccomp = process::seccomp();
+    let labels = (of(any::<String>()), of(any::<String>()));
+    (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3), labels).prop_map(
+        |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths, labels)| Security {
             masked_paths,
             readonly_paths,
+            apparmor_profile: labels.0,
+            selinux_label: labels.1,
             ..Security::default()
                 .capabilities(capabilities)
                 .no_new_privileges(no_new_privileges)
@@ -220,7 +233,7 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
     let streams = (stdio(), stdio(), stdio());
     let maps = (strings(), strings());
     let isolation = (rootfs(), vec(mount(), 0..4), security(), resources());
-    (any::<String>(), process, numbers, streams, maps, isolation).prop_map(
+    let container = (any::<String>(), process, numbers, streams, maps, isolation).prop_map(
         |(name, process, numbers, streams, maps, isolation)| {
             let mut spec = ContainerSpec::new(name, isolation.0);
             (spec.args, spec.env, spec.cwd, spec.user, spec.rlimits) = process;
@@ -230,7 +243,8 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
             (spec.mounts, spec.security, spec.resources) = (isolation.1, isolation.2, isolation.3);
             spec
         },
-    )
+    );
+    container.prop_flat_map(process::attributes)
 }
 
 /// Writes, reads back, and writes again; then with a key that nobody knows.

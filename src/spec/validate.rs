@@ -164,13 +164,12 @@ impl ContainerSpec {
         if self.security.masked_paths.len() + self.security.readonly_paths.len() > MAX_MOUNTS {
             return Err(Error::invalid("security", "more than 1024 masked and read-only paths"));
         }
-        let capabilities = &self.security.capabilities;
-        if let Some(extra) = capabilities.ambient.iter().find(|&c| !capabilities.bounding.contains(c)) {
-            return Err(Error::invalid(
-                "security.capabilities.ambient",
-                format!("{extra} is not in the bounding set"),
-            ));
+        self.security.capabilities.validate(self.user.uid)?;
+        self.security.validate_labels()?;
+        if let SeccompProfile::Custom(profile) = &self.security.seccomp {
+            profile.validate()?;
         }
+        self.validate_attributes()?;
         crate::cgroup::validate(&self.resources)?;
         for (key, value) in self.labels.iter().chain(&self.annotations) {
             no_nul("labels and annotations", key)?;
@@ -385,7 +384,7 @@ fn normal(path: &Path) -> std::path::PathBuf {
     path.components().collect()
 }
 
-fn absolute(field: &str, path: &Path) -> Result<()> {
+pub(super) fn absolute(field: &str, path: &Path) -> Result<()> {
     if !path.is_absolute() {
         return Err(Error::invalid(
             field,

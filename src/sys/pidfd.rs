@@ -19,6 +19,14 @@ pub(crate) fn open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }
 
+/// A copy of the file that a process has under that number, see pidfd_getfd(2). Always closed on exec.
+pub(crate) fn get_fd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd> {
+    // SAFETY: only numbers are passed.
+    let raw = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
+    // SAFETY: the kernel just made this file descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
 /// The inode number of a pidfd where that is unique to the process: on the filesystem of its own that pidfds have since
 /// Linux 6.9. `None` before.
 pub(crate) fn unique_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {

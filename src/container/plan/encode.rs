@@ -7,6 +7,9 @@ use super::{Plan, Slot};
 use crate::error::{Error, Result};
 use crate::init::wire;
 
+/// `CLONE_NEWTIME` of linux/sched.h.
+const CLONE_NEWTIME: u32 = 0x80;
+
 /// Fields, one after the other.
 #[derive(Default)]
 struct Writer(Vec<u8>);
@@ -172,15 +175,17 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.u32(*resource as u32).u64(*soft).u64(*hard);
             wire::RLIMIT
         }
-        Step::Identity { uid, gid, groups, bounding, ambient } => {
+        Step::Identity { uid, gid, groups, capabilities } => {
             let bytes: Vec<u8> = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
-            w.u32(*uid).u32(*gid).u64(*bounding).u64(*ambient).u32(groups.len() as u32).bytes(&bytes);
+            w.u32(*uid).u32(*gid).u64(capabilities.bounding).u64(capabilities.permitted);
+            w.u64(capabilities.effective).u64(capabilities.inheritable).u64(capabilities.ambient);
+            w.u32(groups.len() as u32).bytes(&bytes);
             wire::IDENTITY
         }
         Step::NoNewPrivileges => wire::NO_NEW_PRIVILEGES,
         Step::Seccomp(program) => {
             w.u32(program.flags).bytes(&program.to_bytes());
-            wire::SECCOMP
+            if program.listens() { wire::SECCOMP_LISTENER } else { wire::SECCOMP }
         }
         Step::Chdir { path } => {
             w.string(path);
@@ -217,5 +222,39 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::EXEC
         }
         Step::Reap => wire::REAP,
+        Step::WriteProc { proc, path, text, .. } => {
+            w.slot(*proc).string(path).string(text);
+            wire::WRITE_PROC
+        }
+        Step::Scheduler(scheduler) => {
+            let flags = scheduler.flags.iter().fold(0, |flags, flag| flags | flag.bit());
+            w.u32(scheduler.policy.number()).u32(scheduler.nice as u32).u32(scheduler.priority).u64(flags);
+            w.u64(scheduler.runtime).u64(scheduler.deadline).u64(scheduler.period);
+            wire::SCHEDULER
+        }
+        Step::IoPriority(number) => {
+            w.u32(*number);
+            wire::IO_PRIORITY
+        }
+        Step::Affinity { mask, .. } => {
+            w.bytes(mask);
+            wire::AFFINITY
+        }
+        Step::Personality(number) => {
+            w.u32(*number);
+            wire::PERSONALITY
+        }
+        Step::UnshareTime => {
+            w.u32(CLONE_NEWTIME);
+            wire::UNSHARE
+        }
+        Step::JoinTime { slot } => {
+            w.slot(*slot).u32(CLONE_NEWTIME);
+            wire::JOIN
+        }
+        Step::EnterTime { proc } => {
+            w.slot(*proc);
+            wire::ENTER_TIME
+        }
     }
 }

@@ -70,6 +70,11 @@ impl Plan {
         self.steps.iter().position(barrier)
     }
 
+    /// Whether the filter has a listener, which init hands over when it has loaded the filter.
+    pub(crate) fn listens(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Seccomp(program) if program.listens()))
+    }
+
     /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.
     pub(crate) fn resolve_targets(&mut self, is_directory: impl Fn(Slot) -> Result<bool>) -> Result<()> {
         for step in &mut self.steps {
@@ -90,7 +95,11 @@ impl Plan {
         if let Some(error) = hook_failure(step, call, errno) {
             return error;
         }
-        let error = Error::system(errno, step.to_string()).because(format!("in {}", wire::call_name(call)));
+        let mut detail = format!("in {}", wire::call_name(call));
+        if let Some(hint) = step.hint(errno) {
+            detail = format!("{detail}: {hint}");
+        }
+        let error = Error::system(errno, step.to_string()).because(detail);
         match step {
             Step::Exec { .. } => error.of_kind(ErrorKind::Exec),
             _ => error,

@@ -46,6 +46,10 @@ pub(crate) enum Source {
     Stdio(usize),
     /// The socket by which programs that did not make the container start it.
     StartSocket,
+    /// The library's own proc of the host's PID namespace, which nothing can be mounted over.
+    PrivateProc,
+    /// The time namespace that a file of the host refers to.
+    TimeNamespace(PathBuf),
 }
 
 impl fmt::Display for Source {
@@ -93,6 +97,8 @@ impl fmt::Display for Source {
             Source::Stdio(index) => {
                 write!(f, "{}", ["standard input", "standard output", "standard error"][*index])
             }
+            Source::PrivateProc => write!(f, "a private proc"),
+            Source::TimeNamespace(path) => write!(f, "the time namespace {}", path.display()),
         }
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use nix::errno::Errno;
+
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::RlimitResource;
+use crate::spec::{CapabilityBits, RlimitResource, Scheduler};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -98,8 +100,7 @@ pub(crate) enum Step {
         uid: u32,
         gid: u32,
         groups: Vec<u32>,
-        bounding: u64,
-        ambient: u64,
+        capabilities: CapabilityBits,
     },
     NoNewPrivileges,
     Seccomp(Arc<Program>),
@@ -130,6 +131,29 @@ pub(crate) enum Step {
         env: Vec<String>,
     },
     Reap,
+    WriteProc {
+        proc: Slot,
+        /// Below the root of proc.
+        path: &'static str,
+        text: String,
+        /// For people.
+        what: &'static str,
+    },
+    Scheduler(Scheduler),
+    IoPriority(u32),
+    Affinity {
+        mask: Vec<u8>,
+        /// For people.
+        list: String,
+    },
+    Personality(u32),
+    UnshareTime,
+    JoinTime {
+        slot: Slot,
+    },
+    EnterTime {
+        proc: Slot,
+    },
 }
 
 /// What to make where a mount goes, when nothing is there.
@@ -163,6 +187,32 @@ impl fmt::Display for Attributes {
             }
         }
         Ok(())
+    }
+}
+
+impl Step {
+    /// Why it usually fails that way, and what to do.
+    pub(super) fn hint(&self, errno: Errno) -> Option<&'static str> {
+        match (self, errno) {
+            (Step::WriteProc { path: "self/oom_score_adj", .. }, Errno::EACCES) => {
+                Some("less than the calling program has needs CAP_SYS_RESOURCE")
+            }
+            (Step::WriteProc { path: "self/attr/apparmor/exec", .. }, Errno::ENOENT) => {
+                Some("no such profile is loaded")
+            }
+            (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
+                Some("a clock would be before 0 or after 146 years")
+            }
+            (Step::UnshareTime, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)"),
+            (Step::JoinTime { .. }, Errno::EINVAL) => Some("the file is no time namespace"),
+            (Step::Affinity { .. }, Errno::EINVAL) => {
+                Some("none of them is there and in the cpuset of the container's cgroup")
+            }
+            (Step::Scheduler(_), Errno::EPERM) => Some(
+                "it needs CAP_SYS_NICE, and real time a share for the cgroup where the kernel divides that",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -208,15 +258,24 @@ impl fmt::Display for Step {
             Step::Rlimit { resource, soft, hard } => {
                 write!(f, "set {} to {soft}:{hard}", resource.name())
             }
-            Step::Identity { uid, gid, groups, bounding, ambient } => {
-                write!(
-                    f,
-                    "become user {uid}, group {gid}, groups {groups:?}, capabilities {bounding:#x}, ambient {ambient:#x}"
-                )
+            Step::Identity { uid, gid, groups, capabilities } => {
+                let CapabilityBits { bounding, permitted, effective, inheritable, ambient } = capabilities;
+                write!(f, "become user {uid}, group {gid}, groups {groups:?}, ")?;
+                write!(f, "capabilities {bounding:#x}, ambient {ambient:#x}")?;
+                let usual = if *uid == 0 { bounding } else { ambient };
+                if (permitted, effective, inheritable) != (usual, usual, ambient) {
+                    write!(f, ", permitted {permitted:#x}, effective {effective:#x}")?;
+                    write!(f, ", inheritable {inheritable:#x}")?;
+                }
+                Ok(())
             }
             Step::NoNewPrivileges => write!(f, "give up new privileges"),
             Step::Seccomp(program) => {
-                write!(f, "load the system call filter ({} instructions)", program.instructions.len())
+                write!(f, "load the system call filter")?;
+                if program.listens() {
+                    write!(f, " and hand its listener over")?;
+                }
+                write!(f, " ({} instructions)", program.instructions.len())
             }
             Step::Chdir { path } => write!(f, "change the working directory to {path}"),
             Step::EnterPid => write!(f, "enter the PID namespace"),
@@ -228,6 +287,35 @@ impl fmt::Display for Step {
             Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
+            Step::WriteProc { what, text, .. } => {
+                write!(f, "set {what} to {}", text.trim_end().replace('\n', ", "))
+            }
+            Step::Scheduler(scheduler) => {
+                write!(f, "take the scheduling policy {:?}", scheduler.policy)?;
+                for (word, value) in [
+                    ("nice", i128::from(scheduler.nice)),
+                    ("priority", scheduler.priority.into()),
+                    ("runtime", scheduler.runtime.into()),
+                    ("deadline", scheduler.deadline.into()),
+                    ("period", scheduler.period.into()),
+                ] {
+                    if value != 0 {
+                        write!(f, ", {word} {value}")?;
+                    }
+                }
+                for flag in &scheduler.flags {
+                    write!(f, ", {flag:?}")?;
+                }
+                Ok(())
+            }
+            Step::IoPriority(number) => {
+                write!(f, "take the I/O priority {} of class {}", number & 0x1fff, number >> 13)
+            }
+            Step::Affinity { list, .. } => write!(f, "stay on the processors {list}"),
+            Step::Personality(number) => write!(f, "take the execution domain {number}"),
+            Step::UnshareTime => write!(f, "make a time namespace"),
+            Step::JoinTime { .. } => write!(f, "join the time namespace"),
+            Step::EnterTime { .. } => write!(f, "enter the time namespace"),
         }
     }
 }

@@ -8,8 +8,10 @@
 mod robust;
 mod support;
 
+mod attributes;
 mod cgroup_path;
 mod cgroups;
+mod custom_seccomp;
 mod defaults;
 mod detached;
 mod ending;
@@ -50,8 +52,10 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 22] = [
+        let own: &[fn(&[&str]) -> bool] = &[
+            attributes::payload,
             cgroups::payload,
+            custom_seccomp::payload,
             defaults::payload,
             detached::payload,
             faults::payload,
@@ -81,7 +85,9 @@ fn main() {
     }
     let tests: Vec<Trial> = [
         cgroup_path::tests(),
+        attributes::tests(),
         cgroups::tests(),
+        custom_seccomp::tests(),
         defaults::tests(),
         detached::tests(),
         ending::tests(),

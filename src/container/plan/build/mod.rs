@@ -1,5 +1,6 @@
 //! From a specification to the steps of init. Pure: nothing is opened, asked or made here.
 
+mod attributes;
 mod mounts;
 mod process;
 mod rootfs;
@@ -9,7 +10,9 @@ use std::path::Path;
 use super::step::Step;
 use super::{Plan, Slot, Source};
 use crate::error::{Error, Result};
-use crate::spec::{CgroupNamespace, ContainerSpec, Hook, NamespaceMode, PidMode, PodSpec, Propagation};
+use crate::spec::{
+    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, NamespaceMode, PidMode, PodSpec, Propagation,
+};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -49,8 +52,9 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
             "the pod is ephemeral: it ends with the program that made it",
         ));
     }
-    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new() };
+    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new(), proc: None };
     build.namespaces();
+    build.first_attributes()?;
     build.rootfs();
     build.mounts()?;
     build.hide();
@@ -74,7 +78,7 @@ pub(crate) fn reaper(pod: &PodSpec) -> Plan {
     });
     plan.step(Step::SendFd { slot: proc });
     plan.step(Step::SetName("pericarp-init"));
-    plan.step(Step::Identity { uid: 0, gid: 0, groups: Vec::new(), bounding: 0, ambient: 0 });
+    plan.step(Step::Identity { uid: 0, gid: 0, groups: Vec::new(), capabilities: CapabilityBits::default() });
     plan.step(Step::NoNewPrivileges);
     plan.step(Step::Barrier);
     plan.step(Step::Reap);
@@ -133,6 +137,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
+    /// The library's own proc, once a step has needed it.
+    proc: Option<Slot>,
 }
 
 impl Build<'_> {

@@ -54,6 +54,7 @@ impl Build<'_> {
         for limit in &container.rlimits {
             self.plan.step(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
         }
+        self.last_attributes(enters_pid)?;
         let filter = filter(container)?.map(Step::Seccomp);
         // Loading a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it comes last.
         let late = if security.no_new_privileges {
@@ -66,8 +67,7 @@ impl Build<'_> {
             uid: container.user.uid,
             gid: container.user.gid,
             groups: container.user.additional_gids.clone(),
-            bounding: security.capabilities.bounding.bits(),
-            ambient: security.capabilities.ambient.bits(),
+            capabilities: security.capabilities.bits(container.user.uid),
         });
         if security.no_new_privileges {
             self.plan.step(Step::NoNewPrivileges);
@@ -137,7 +137,7 @@ impl Build<'_> {
 
 /// The filter of a container, compiled once per profile and kept.
 fn filter(container: &ContainerSpec) -> Result<Option<Arc<Program>>> {
-    match container.security.seccomp {
+    match &container.security.seccomp {
         SeccompProfile::Unconfined => Ok(None),
         SeccompProfile::RuntimeDefault => {
             seccomp::default_program(container.security.capabilities.bounding.bits()).map(Some).map_err(
@@ -148,5 +148,8 @@ fn filter(container: &ContainerSpec) -> Result<Option<Arc<Program>>> {
                 },
             )
         }
+        SeccompProfile::Custom(profile) => seccomp::custom_program(profile)
+            .map(Some)
+            .map_err(|error| Error::invalid("security.seccomp", error.to_string())),
     }
 }

@@ -128,12 +128,11 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         wire::IDENTITY => {
             f.u32()?;
             f.u32()?;
-            f.u64()?;
-            f.u64()?;
+            (0..5).try_for_each(|_| f.u64())?;
             f.u32()?;
             f.bytes()
         }
-        wire::SECCOMP => f.u32().and_then(|_| f.bytes()),
+        wire::SECCOMP | wire::SECCOMP_LISTENER => f.u32().and_then(|_| f.bytes()),
         wire::EXEC => {
             let counts = [f.u32()?, f.u32()?, f.u32()?];
             let total = counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count));
@@ -153,6 +152,17 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::WRITE_PROC => {
+            f.u32()?;
+            f.text()?;
+            f.text()
+        }
+        wire::SCHEDULER => {
+            (0..3).try_for_each(|_| f.u32().map(drop))?;
+            (0..4).try_for_each(|_| f.u64())
+        }
+        wire::IO_PRIORITY | wire::PERSONALITY | wire::ENTER_TIME => f.u32().map(drop),
+        wire::AFFINITY => f.bytes(),
         wire::SETSID
         | wire::PAUSE
         | wire::ROOT_READONLY

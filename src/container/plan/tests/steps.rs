@@ -10,7 +10,10 @@ use super::Field;
 use crate::container::plan::{Create, Slot, Step, step};
 use crate::container::seccomp::Program;
 use crate::init::wire;
-use crate::spec::RlimitResource;
+use crate::spec::{
+    CapabilityBits, RlimitResource, Scheduler, SchedulerFlag, SchedulerPolicy, Seccomp, SeccompAction,
+    SeccompSyscall,
+};
 use crate::sys::namespace::Kind;
 
 fn slot() -> impl Strategy<Value = Slot> {
@@ -28,9 +31,43 @@ fn name() -> impl Strategy<Value = &'static str> {
 
 /// Filters of real programs: instructions cannot be made up outside of their module.
 fn program() -> impl Strategy<Value = Arc<Program>> {
-    any::<u64>().prop_map(|capabilities| {
+    let default = any::<u64>().prop_map(|capabilities| {
         crate::container::seccomp::default_program(capabilities).expect("the default profile compiles")
-    })
+    });
+    let listening = select(vec!["mkdir", "mount", "getpid"]).prop_map(|name| {
+        let rule = SeccompSyscall::new([name], SeccompAction::Notify);
+        let profile = Seccomp::new(SeccompAction::Allow).rule(rule);
+        crate::container::seccomp::custom_program(&profile).expect("the profile compiles")
+    });
+    prop_oneof![default, listening]
+}
+
+/// Steps of `build/attributes.rs`.
+fn attribute() -> impl Strategy<Value = Step> {
+    use SchedulerPolicy::*;
+    let policies = vec![Other, Fifo, RoundRobin, Batch, Idle, Deadline];
+    let scheduler = (select(policies), -20..20, 0..100_u32, any::<[u64; 3]>(), any::<bool>()).prop_map(
+        |(policy, nice, priority, [runtime, deadline, period], reset)| {
+            let scheduler = Scheduler::new(policy).nice(nice).priority(priority);
+            let scheduler = scheduler.deadline(runtime, deadline, period);
+            Step::Scheduler(if reset { scheduler.flag(SchedulerFlag::ResetOnFork) } else { scheduler })
+        },
+    );
+    prop_oneof![
+        (slot(), name(), text()).prop_map(|(proc, path, text)| Step::WriteProc {
+            proc,
+            path,
+            text,
+            what: "a file"
+        }),
+        scheduler,
+        any::<u32>().prop_map(Step::IoPriority),
+        vec(any::<u8>(), 0..1025).prop_map(|mask| Step::Affinity { mask, list: String::new() }),
+        any::<u32>().prop_map(Step::Personality),
+        Just(Step::UnshareTime),
+        slot().prop_map(|slot| Step::JoinTime { slot }),
+        slot().prop_map(|proc| Step::EnterTime { proc }),
+    ]
 }
 
 /// Any step that a plan can hold.
@@ -92,9 +129,15 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
             soft,
             hard
         }),
-        (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..20), any::<u64>(), any::<u64>()).prop_map(
-            |(uid, gid, groups, bounding, ambient)| Step::Identity { uid, gid, groups, bounding, ambient }
+        (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..20), any::<[u64; 5]>()).prop_map(
+            |(uid, gid, groups, [bounding, permitted, effective, inheritable, ambient])| Step::Identity {
+                uid,
+                gid,
+                groups,
+                capabilities: CapabilityBits { bounding, permitted, effective, inheritable, ambient },
+            }
         ),
+        attribute(),
         program().prop_map(Step::Seccomp),
         name().prop_map(Step::SetName),
         slot().prop_map(|slot| Step::SendFd { slot }),
@@ -158,9 +201,9 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::Rlimit { resource, soft, hard } => {
             (wire::RLIMIT, vec![n(*resource as u32), Field::U64(*soft), Field::U64(*hard)])
         }
-        Step::Identity { uid, gid, groups, bounding, ambient } => {
+        Step::Identity { uid, gid, groups, capabilities: c } => {
             let bytes = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
-            let sets = [*bounding, *ambient].map(Field::U64);
+            let sets = [c.bounding, c.permitted, c.effective, c.inheritable, c.ambient].map(Field::U64);
             let head = [n(*uid), n(*gid)].into_iter().chain(sets);
             (wire::IDENTITY, head.chain([n(groups.len() as u32), Field::Bytes(bytes)]).collect())
         }
@@ -174,7 +217,8 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
                 bytes
             };
             let bytes = program.instructions.iter().flat_map(instruction).collect();
-            (wire::SECCOMP, vec![n(program.flags), Field::Bytes(bytes)])
+            let operation = if program.flags & 8 == 0 { wire::SECCOMP } else { wire::SECCOMP_LISTENER };
+            (operation, vec![n(program.flags), Field::Bytes(bytes)])
         }
         Step::Chdir { path } => (wire::CHDIR, vec![t(path)]),
         Step::EnterPid => (wire::ENTER_PID, vec![]),
@@ -196,5 +240,27 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
             (wire::RUN_HOOK, head.chain(texts).collect())
         }
         Step::Reap => (wire::REAP, vec![]),
+        Step::WriteProc { proc, path, text, .. } => (wire::WRITE_PROC, vec![s(proc), t(path), t(text)]),
+        Step::Scheduler(scheduler) => {
+            let Scheduler { policy, nice, priority, flags, runtime, deadline, period, .. } = scheduler;
+            let policy = match policy {
+                SchedulerPolicy::Other => 0,
+                SchedulerPolicy::Fifo => 1,
+                SchedulerPolicy::RoundRobin => 2,
+                SchedulerPolicy::Batch => 3,
+                SchedulerPolicy::Idle => 5,
+                SchedulerPolicy::Deadline => 6,
+            };
+            let flags = u64::from(flags.contains(&SchedulerFlag::ResetOnFork));
+            let head = [n(policy), n(*nice as u32), n(*priority)];
+            let tail = [flags, *runtime, *deadline, *period].map(Field::U64);
+            (wire::SCHEDULER, head.into_iter().chain(tail).collect())
+        }
+        Step::IoPriority(number) => (wire::IO_PRIORITY, vec![n(*number)]),
+        Step::Affinity { mask, .. } => (wire::AFFINITY, vec![Field::Bytes(mask.clone())]),
+        Step::Personality(number) => (wire::PERSONALITY, vec![n(*number)]),
+        Step::UnshareTime => (wire::UNSHARE, vec![n(0x80)]),
+        Step::JoinTime { slot } => (wire::JOIN, vec![s(slot), n(0x80)]),
+        Step::EnterTime { proc } => (wire::ENTER_TIME, vec![s(proc)]),
     }
 }
