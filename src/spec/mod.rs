@@ -5,6 +5,7 @@
 //! [`PodSpec::validate`] and [`ContainerSpec::validate`].
 
 mod container;
+mod idmap;
 mod ipc;
 mod mount;
 mod name;
@@ -19,6 +20,7 @@ mod validate;
 mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
+pub use idmap::IdMapping;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
@@ -31,5 +33,6 @@ pub use resources::{
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
 
+pub(crate) use idmap::validate_mappings;
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};
