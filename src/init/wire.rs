@@ -119,6 +119,9 @@ operations! {
     SET_NAME = 32,
     /// Attach the mount in a slot in a filesystem that init has just made: slot, slot of that, path.
     MOUNT_BELOW = 33,
+
+    /// A device node below the root: directory, name, type and mode, major, minor, uid, gid, flags (`MOUNT_…`).
+    DEVICE = 50,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -177,6 +180,9 @@ calls! {
     CALL_GETCWD = 39: "getcwd",
     CALL_CLOSE_RANGE = 40: "close_range",
     CALL_SIGNALS = 41: "rt_sigprocmask",
+
+    CALL_FCHOWN = 60: "fchownat",
+    CALL_UNLINK = 61: "unlinkat",
 }
 
 /// Reads fields one after the other.

@@ -5,6 +5,7 @@
 //! [`PodSpec::validate`] and [`ContainerSpec::validate`].
 
 mod container;
+mod device;
 mod idmap;
 mod ipc;
 mod mount;
@@ -20,6 +21,7 @@ mod validate;
 mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
+pub use device::{Device, DeviceAccess, DeviceKind, DeviceRule, DeviceRuleKind};
 pub use idmap::IdMapping;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,

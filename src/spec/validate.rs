@@ -147,6 +147,7 @@ impl ContainerSpec {
         self.validate_process()?;
         self.validate_rootfs()?;
         self.validate_mounts()?;
+        device::validate(&self.devices, &self.device_rules)?;
         for path in self.security.masked_paths.iter().chain(&self.security.readonly_paths) {
             absolute("security.maskedPaths and readonlyPaths", path)?;
             if normal(path).as_os_str() == "/" {
@@ -334,7 +335,7 @@ fn normal(path: &Path) -> std::path::PathBuf {
     path.components().collect()
 }
 
-fn absolute(field: &str, path: &Path) -> Result<()> {
+pub(super) fn absolute(field: &str, path: &Path) -> Result<()> {
     if !path.is_absolute() {
         return Err(Error::invalid(
             field,

@@ -11,6 +11,7 @@ mod support;
 mod cgroup_path;
 mod cgroups;
 mod defaults;
+mod devices;
 mod ending;
 mod errors;
 mod failures;
@@ -80,6 +81,7 @@ fn main() {
         cgroup_path::tests(),
         cgroups::tests(),
         defaults::tests(),
+        devices::tests(),
         ending::tests(),
         errors::tests(),
         failures::tests(),

@@ -1,5 +1,6 @@
 //! From a specification to the steps of init. Pure: nothing is opened, asked or made here.
 
+mod devices;
 mod mounts;
 mod process;
 mod rootfs;
@@ -41,10 +42,11 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     if *pod.pid_mode(container) == PidMode::Pod && pod.spec.namespaces.pid != PidMode::Pod {
         return Err(Error::invalid("pid", "the pod has no PID namespace of its own"));
     }
-    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new() };
+    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new(), late_readonly: Vec::new() };
     build.namespaces();
     build.rootfs();
     build.mounts()?;
+    build.devices();
     build.hide();
     build.enter_root();
     build.process()?;
@@ -93,6 +95,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
+    /// Mounts that become read-only when all is made that goes into them: the slot, and the path.
+    late_readonly: Vec<(Slot, String)>,
 }
 
 impl Build<'_> {

@@ -55,9 +55,14 @@ fn operations_have_numbers_of_their_own() {
     for _ in 0..5000 {
         let step = steps::any_step().new_tree(&mut runner).unwrap().current();
         let name = format!("{step:?}").split([' ', '(', '{']).next().unwrap().to_string();
+        // This one is another in words only.
+        if let Step::MountReadonly { .. } = step {
+            continue;
+        }
         let other = seen.insert(expected(&step).0, name.clone());
         assert!(other.is_none_or(|other| other == name), "{name}");
     }
     // Every operation was met, up to the last one.
-    assert_eq!(seen.into_keys().collect::<Vec<_>>(), (wire::JOIN..=wire::MOUNT_BELOW).collect::<Vec<_>>());
+    let operations = (wire::JOIN..=wire::MOUNT_BELOW).chain([wire::DEVICE]);
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), operations.collect::<Vec<_>>());
 }
