@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::controller::Controller;
+use super::devices::DeviceGuard;
 use super::dir::{Dir, SUBTREE_CONTROL};
 use super::settings::{Setting, settings};
 use super::{events, optional, remove};
@@ -75,10 +76,15 @@ impl Cgroup {
         Ok(dir.open_child(name)?.map(|child| Cgroup { dir: Arc::new(child) }))
     }
 
-    /// Makes a cgroup in this one, for a container of this pod. An error of kind `AlreadyExists` when there is one of
-    /// that name.
-    pub(crate) fn create_child(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
-        Cgroup::create(&self.dir, name, resources)
+    /// Makes a cgroup in this one, for processes of this pod, and puts it under the rules for devices before any process
+    /// can be in it. An error of kind `AlreadyExists` when there is one of that name.
+    pub(crate) fn create_guarded(
+        &self,
+        name: &str,
+        resources: &Resources,
+        guard: &DeviceGuard,
+    ) -> Result<Cgroup> {
+        Cgroup::create(&self.dir, name, resources)?.or_undo(|cgroup| guard.attach(cgroup, cgroup.path()))
     }
 
     /// Opens a cgroup in this one; None when there is none of that name.

@@ -8,8 +8,14 @@ use super::tree::Tree;
 use super::walk::child_dirs;
 use super::{events, remove};
 use crate::error::{Context, Result};
+use crate::spec::Resources;
 
 impl Cgroup {
+    /// Makes a cgroup in this one, for processes that are no container's.
+    pub(crate) fn create_child(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
+        Cgroup::create(&self.dir, name, resources)
+    }
+
     /// The names of the cgroups in this one. See [`Tree::list`](super::Tree::list).
     pub(crate) fn children(&self) -> Result<Vec<String>> {
         names(&self.dir)

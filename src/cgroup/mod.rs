@@ -41,6 +41,7 @@ mod kernel_limit_tests;
 mod kernel_tests;
 
 use controller::ControllerSet;
+pub(crate) use devices::DeviceGuard;
 pub(crate) use group::Cgroup;
 pub use parent::CgroupParent;
 pub(crate) use place::check_path;

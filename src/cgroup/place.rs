@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::ControllerSet;
 use super::dir::Dir;
 use super::group::Cgroup;
 use super::lack::Controls;
 use super::parent::components;
 use super::tree::{Tree, make_or_open};
-use super::{ControllerSet, devices};
 use crate::error::{Error, Result};
 use crate::spec::Resources;
 
@@ -39,9 +39,7 @@ impl Tree {
             controls = controls.enable_in(&dir)?;
         }
         dir.set_subtree(Arc::new(controls));
-        Cgroup::create(&dir, name, resources)?
-            .with_controllers()?
-            .or_undo(|cgroup| devices::guard(&self.guard, cgroup, cgroup.path()))
+        Cgroup::create(&dir, name, resources)?.with_controllers()
     }
 
     /// Opens the cgroup at a path below the top of the hierarchy; `None` when there is none.

@@ -1,13 +1,12 @@
 //! The library's part of the cgroup tree: one cgroup below which the pods are.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
 use super::controller::{Controller, ControllerSet};
-use super::devices;
+use super::devices::DeviceGuard;
 use super::dir::Dir;
 use super::group::Cgroup;
 use super::lack::Controls;
@@ -25,8 +24,8 @@ pub(crate) struct Tree {
     available: ControllerSet,
     /// Whether the parent was made by this very call of [`Tree::open`].
     made: bool,
-    /// Decides which devices pods may open.
-    pub(super) guard: OwnedFd,
+    /// Decides which devices containers without rules of their own may use.
+    guard: DeviceGuard,
 }
 
 impl Tree {
@@ -52,7 +51,7 @@ impl Tree {
         let available = ControllerSet::parse(&top.read("cgroup.controllers")?);
         let mut controls = Controls::available(available.always(), top.path()).enable_in(&top)?;
         let mut dir = Arc::new(top);
-        let guard = devices::load()?;
+        let guard = DeviceGuard::load(&[])?;
         let mut made = false;
         for name in below {
             let child;
@@ -65,12 +64,10 @@ impl Tree {
         Ok(Tree { dir, controllers, available, made, guard })
     }
 
-    /// Makes the cgroup of a pod: puts it under the rules for devices, applies the limits and enables all controllers for its containers. An error of kind
+    /// Makes the cgroup of a pod: applies the limits and enables all controllers for its containers. An error of kind
     /// `AlreadyExists` when there is one of that name.
     pub(crate) fn create_pod(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
-        Cgroup::create(&self.dir, name, resources)?
-            .with_controllers()?
-            .or_undo(|cgroup| devices::guard(&self.guard, cgroup, cgroup.path()))
+        Cgroup::create(&self.dir, name, resources)?.with_controllers()
     }
 
     /// Opens the cgroup of a pod; None when there is none.
@@ -104,6 +101,11 @@ impl Tree {
     /// Where the parent is, for messages.
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Decides which devices containers without rules of their own may use.
+    pub(crate) fn device_guard(&self) -> &DeviceGuard {
+        &self.guard
     }
 
     /// The controllers that limits can ask for besides those that pods and containers have.

@@ -15,7 +15,7 @@ use super::plan::{self, Plan, PodContext};
 use super::source::Opener;
 use super::stdio;
 use super::{Container, ExitStatus, Inner, Started};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, DeviceGuard};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
@@ -112,7 +112,7 @@ impl Attempt<'_> {
     fn run(&mut self, dir: OwnedFd, at_once: bool) -> Result<Container> {
         let node = &self.pod.0.node;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = self.pod.cgroup()?.create_child(&self.spec.name, &self.spec.resources)?;
+        let cgroup = make_cgroup(self.pod, self.spec)?;
         let cgroup = self.cgroup.insert(cgroup);
         let cgroup_id = cgroup.id()?;
         // Init would stand still from birth, and this call, with the pod's lock, until somebody thaws the pod.
@@ -244,6 +244,18 @@ impl Attempt<'_> {
             let _ = cgroup.remove_tree();
         }
     }
+}
+
+/// The cgroup, with the limits and under the rules for devices: nothing ever runs in it without them.
+fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Cgroup> {
+    let own;
+    let guard = if spec.device_rules.is_empty() {
+        pod.0.node.0.cgroups.device_guard()
+    } else {
+        own = DeviceGuard::load(&spec.device_rules)?;
+        &own
+    };
+    pod.cgroup()?.create_guarded(&spec.name, &spec.resources, guard)
 }
 
 /// What would wait for a thaw that may never come is an error instead.

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::ContainerStatus;
@@ -18,10 +18,10 @@ use crate::pod::Pod;
 use crate::pod::pins::{self, PodPins};
 use crate::pod::state;
 use crate::spawn::listen_in;
-use crate::spec::Propagation;
+use crate::spec::{DeviceKind, Propagation};
 use crate::sys;
 use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
-use crate::sys::mount::{clone_tree, set_attributes};
+use crate::sys::mount::{attr, clone_tree, set_attributes};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
 
@@ -72,6 +72,9 @@ impl<'a> Opener<'a> {
                     set_attributes(tree.as_fd(), *attributes_recursive, *attributes, 0, 0)
                         .step("set mount attributes of", path.display())?;
                     tree
+                }
+                Source::HostDevice { path, kind, major, minor } => {
+                    host_device(path, *kind, makedev((*major).into(), (*minor).into()))?
                 }
                 Source::Stdio(index) => match stdio[*index].take() {
                     Some(fd) => fd,
@@ -228,6 +231,20 @@ impl<'a> Opener<'a> {
 fn open_namespace(kind: Kind, path: &Path) -> Result<OwnedFd> {
     openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .step(format!("open the {} namespace at", kind.word()), path.display())
+}
+
+/// A mount of a device node of the host. What is at the path is checked on the very file that gets mounted
+/// (CVE-2025-31133).
+fn host_device(path: &Path, kind: DeviceKind, number: u64) -> Result<OwnedFd> {
+    let c_path = namespace::c_path(path).step("open", path.display())?;
+    let node = clone_tree(AT_FDCWD, &c_path, false).step("open", path.display())?;
+    let stat = fstat(&node).step("fstat", path.display())?;
+    if stat.st_mode & libc::S_IFMT != kind.file_type() || stat.st_rdev != number {
+        return Err(Error::invalid("devices", format!("{} is not that device", path.display())));
+    }
+    set_attributes(node.as_fd(), false, attr::NOSUID | attr::NOEXEC, 0, libc::MS_PRIVATE)
+        .step("set mount attributes of", path.display())?;
+    Ok(node)
 }
 
 /// A copy of the proc that a process of another container sees. What is there is up to that container, so that it is

@@ -13,7 +13,7 @@ use crate::{Done, Failure, In, State};
 
 pub const RESOLVE_NO_XDEV: u64 = 0x01;
 pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 pub const RESOLVE_BENEATH: u64 = 0x08;
 const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: usize = 1;
@@ -83,7 +83,7 @@ fn open_in_root(root: i32, path: *const u8, flags: usize, resolve: u64) -> Resul
 
 /// Opens a path within the root (`O_PATH`); what is missing of it is made: directories, and as the last part what
 /// `create` says.
-fn open_or_create(root: i32, path: &[u8], create: u32, resolve: u64) -> Done<i32> {
+pub fn open_or_create(root: i32, path: &[u8], create: u32, resolve: u64) -> Done<i32> {
     match open_in_root(root, path.as_ptr(), O_PATH, resolve) {
         Err(ENOENT) if create != wire::CREATE_NOTHING => {}
         result => return result.within(wire::CALL_OPENAT2),
@@ -163,7 +163,7 @@ fn attach_to(mount: i32, target: i32) -> Done {
 pub fn mount_at(state: &State, mut fields: Reader) -> Done {
     let mount = state.slot(fields.u32()?)?;
     let (path, create, flags) = (fields.string()?, fields.u32()?, fields.u32()?);
-    let resolve = if flags & wire::MOUNT_NO_SYMLINKS != 0 { RESOLVE_NO_SYMLINKS } else { 0 };
+    let resolve = state.resolve(flags);
     if let Some((b'/', name)) = path.split_first().filter(|(_, name)| resolve != 0 && !name.contains(&b'/')) {
         // Directly below the root, the usual case: the last part of a path is not followed when it is a link.
         match attach_at(mount, state.root, name.as_ptr()) {
@@ -190,8 +190,7 @@ pub fn mkdir_at(state: &State, mut fields: Reader) -> Done {
 
 pub fn mknod_at(state: &State, mut fields: Reader) -> Done {
     let (slot, name, mode) = (fields.u32()?, fields.string()?, fields.u32()?);
-    let (major, minor) = (u64::from(fields.u32()?), u64::from(fields.u32()?));
-    let device = minor & 0xff | (major & 0xfff) << 8 | (minor & !0xff) << 12;
+    let device = crate::device::number(fields.u32()?, fields.u32()?);
     syscall!(nr::MKNODAT, state.slot(slot)?, name.as_ptr(), mode | S_IFCHR, device)
         .within(wire::CALL_MKNOD)
         .map(drop)

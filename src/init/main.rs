@@ -12,6 +12,7 @@
 #![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
 
 mod attributes;
+mod device;
 mod fs;
 mod hook;
 mod identity;
@@ -68,6 +69,11 @@ impl State {
             Some(&entry) if entry > 0 => Ok(entry - 1),
             _ => Err(wire::Malformed.into()),
         }
+    }
+
+    /// How a path is resolved, by the flags of a step.
+    fn resolve(&self, flags: u32) -> u64 {
+        if flags & wire::MOUNT_NO_SYMLINKS != 0 { fs::RESOLVE_NO_SYMLINKS } else { 0 }
     }
 
     fn store(&mut self, slot: u32, fd: usize) -> Done {
@@ -182,6 +188,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::OPEN => fs::open(state, fields)?,
         wire::MASK => fs::mask(state, fields)?,
         wire::READONLY => fs::readonly(state, fields)?,
+        wire::DEVICE => device::make(state, fields)?,
         wire::SET_ATTRIBUTES => fs::set_attributes(state, fields)?,
         wire::ROOT_READONLY => fs::root_readonly(state)?,
         wire::MKDIR_IN_ROOT => fs::mkdir_in_root(state, fields)?,

@@ -80,6 +80,8 @@ pub mod nr {
     pub const OPENAT: usize = 257;
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
+    pub const FCHOWNAT: usize = 260;
+    pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
     pub const UNSHARE: usize = 272;
     pub const DUP3: usize = 292;
@@ -142,6 +144,8 @@ pub mod nr {
     pub const OPENAT: usize = 56;
     pub const MKDIRAT: usize = 34;
     pub const MKNODAT: usize = 33;
+    pub const FCHOWNAT: usize = 54;
+    pub const UNLINKAT: usize = 35;
     pub const SYMLINKAT: usize = 36;
     pub const UNSHARE: usize = 97;
     pub const DUP3: usize = 24;

@@ -153,6 +153,9 @@ operations! {
     /// Load a system call filter that has a listener, and wait until the library has taken that: flags, the program as a
     /// string.
     SECCOMP_LISTENER = 46,
+
+    /// A device node below the root: directory, name, type and mode, major, minor, uid, gid, flags (`MOUNT_…`).
+    DEVICE = 50,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -224,6 +227,9 @@ calls! {
     CALL_SCHED_SETAFFINITY = 53: "sched_setaffinity",
     CALL_PERSONALITY = 54: "personality",
     CALL_READ = 55: "read",
+
+    CALL_FCHOWN = 60: "fchownat",
+    CALL_UNLINK = 61: "unlinkat",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -40,7 +40,8 @@ impl Reaper {
 
 /// Starts it, and keeps its PID namespace and a proc of it in the pins namespace.
 pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
-    let cgroup = pod.create_child(CGROUP, &Resources::default())?;
+    let guard = node.0.cgroups.device_guard();
+    let cgroup = pod.create_guarded(CGROUP, &Resources::default(), guard)?;
     let plan = plan::reaper(spec);
     let (control, inits) = Control::pair()?;
     let child: Child = thread::run(|| {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::device::{Device, DeviceRule};
 use super::hooks::Hooks;
 use super::mount::Mount;
 use super::pod::{CgroupNamespace, PidMode};
@@ -48,6 +49,12 @@ pub struct ContainerSpec {
     /// unasked; on unless said otherwise.
     #[serde(default = "yes")]
     pub default_mounts: bool,
+    /// Device nodes in addition to the default ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Which devices may be used in addition to null, zero, full, random, urandom, tty, ptmx and terminals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_rules: Vec<DeviceRule>,
     /// Standard input, output and error.
     #[serde(default)]
     pub stdio: StdioSet,
@@ -126,6 +133,8 @@ impl ContainerSpec {
             rlimits: Vec::new(),
             mounts: Vec::new(),
             default_mounts: true,
+            devices: Vec::new(),
+            device_rules: Vec::new(),
             stdio: StdioSet::default(),
             security: Security::default(),
             resources: Resources::default(),
@@ -197,6 +206,18 @@ impl ContainerSpec {
     /// Sets [`default_mounts`](Self::default_mounts).
     pub fn default_mounts(mut self, on: bool) -> Self {
         self.default_mounts = on;
+        self
+    }
+
+    /// Adds a device node. It is usable only if a [rule](Self::device_rule) allows that.
+    pub fn device(mut self, device: Device) -> Self {
+        self.devices.push(device);
+        self
+    }
+
+    /// Adds a rule for the use of devices.
+    pub fn device_rule(mut self, rule: DeviceRule) -> Self {
+        self.device_rules.push(rule);
         self
     }
 

@@ -5,7 +5,9 @@
 //! [`PodSpec::validate`] and [`ContainerSpec::validate`].
 
 mod container;
+mod device;
 mod hooks;
+mod idmap;
 mod ipc;
 mod mount;
 mod name;
@@ -22,7 +24,9 @@ mod validate;
 mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
+pub use device::{Device, DeviceAccess, DeviceKind, DeviceRule, DeviceRuleKind};
 pub use hooks::{Hook, Hooks};
+pub use idmap::IdMapping;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
@@ -43,5 +47,6 @@ pub use stdio::{Stdio, StdioSet};
 pub(crate) use process::cpu_mask;
 pub(crate) use security::CapabilityBits;
 
+pub(crate) use idmap::validate_mappings;
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

@@ -155,6 +155,7 @@ impl ContainerSpec {
         self.validate_rootfs()?;
         self.validate_mounts()?;
         self.validate_hooks()?;
+        device::validate(&self.devices, &self.device_rules)?;
         for path in self.security.masked_paths.iter().chain(&self.security.readonly_paths) {
             absolute("security.maskedPaths and readonlyPaths", path)?;
             if normal(path).as_os_str() == "/" {

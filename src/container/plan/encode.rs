@@ -6,6 +6,7 @@ use super::step::{Create, Step, Target};
 use super::{Plan, Slot};
 use crate::error::{Error, Result};
 use crate::init::wire;
+use crate::sys::mount::attr;
 
 /// `CLONE_NEWTIME` of linux/sched.h.
 const CLONE_NEWTIME: u32 = 0x80;
@@ -73,6 +74,13 @@ impl Plan {
     }
 }
 
+fn flags_of(target: Target) -> u32 {
+    match target {
+        Target::Anywhere => 0,
+        Target::NoSymlinks => wire::MOUNT_NO_SYMLINKS,
+    }
+}
+
 /// Writes the fields of a step and returns its operation.
 fn fields_of(step: &Step, w: &mut Writer) -> u32 {
     match step {
@@ -120,11 +128,7 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
                 Create::File => wire::CREATE_FILE,
                 Create::LikeSource => wire::CREATE_NOTHING,
             };
-            let flags = match target {
-                Target::Anywhere => 0,
-                Target::NoSymlinks => wire::MOUNT_NO_SYMLINKS,
-            };
-            w.slot(*slot).string(path).u32(create).u32(flags);
+            w.slot(*slot).string(path).u32(create).u32(flags_of(*target));
             wire::MOUNT_AT
         }
         Step::MountBelow { slot, base, path, .. } => {
@@ -138,6 +142,17 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
         Step::MknodAt { slot, name, major, minor } => {
             w.slot(*slot).string(name).u32(0o666).u32(*major).u32(*minor);
             wire::MKNOD_AT
+        }
+        Step::Device { device, target } => {
+            let directory = device.path.parent().unwrap_or(&device.path).display().to_string();
+            let name = device.path.file_name().unwrap_or_default().to_string_lossy();
+            w.string(&directory).string(&name).u32(device.kind.file_type() | device.mode);
+            w.u32(device.major).u32(device.minor).u32(device.uid).u32(device.gid).u32(flags_of(*target));
+            wire::DEVICE
+        }
+        Step::MountReadonly { slot, .. } => {
+            w.slot(*slot).u32(0).u64(attr::RDONLY).u64(0).u64(0);
+            wire::SET_ATTRIBUTES
         }
         Step::SymlinkAt { slot, name, target } => {
             w.slot(*slot).string(name).string(target);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::spec::Propagation;
+use crate::spec::{DeviceKind, Propagation};
 use crate::sys::namespace::Kind;
 
 /// One file descriptor that init is given.
@@ -28,6 +28,8 @@ pub(crate) enum Source {
         attributes_recursive: bool,
         propagation: Propagation,
     },
+    /// A device node of the host, which is checked to be that device.
+    HostDevice { path: PathBuf, kind: DeviceKind, major: u32, minor: u32 },
     /// The pod's POSIX shared memory, with mount attributes.
     PodShm { attributes: u64 },
     /// The pod's POSIX message queues, with mount attributes.
@@ -71,6 +73,9 @@ impl fmt::Display for Source {
                     write!(f, " and what is mounted below it")?;
                 }
                 write!(f, "{}", super::step::Attributes(*attributes))
+            }
+            Source::HostDevice { path, kind, major, minor } => {
+                write!(f, "the {} {}, {major}:{minor}", kind.word(), path.display())
             }
             Source::PodShm { attributes } => {
                 write!(f, "the pod's POSIX shared memory{}", super::step::Attributes(*attributes))

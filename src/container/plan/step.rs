@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::{CapabilityBits, RlimitResource, Scheduler};
+use crate::spec::{CapabilityBits, Device, RlimitResource, Scheduler};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -64,6 +64,15 @@ pub(crate) enum Step {
         name: &'static str,
         major: u32,
         minor: u32,
+    },
+    Device {
+        device: Device,
+        target: Target,
+    },
+    /// What had to be writable until now.
+    MountReadonly {
+        slot: Slot,
+        path: String,
     },
     SymlinkAt {
         slot: Slot,
@@ -240,6 +249,16 @@ impl fmt::Display for Step {
             Step::MknodAt { name, major, minor, .. } => {
                 write!(f, "make the device node /dev/{name}, {major}:{minor}")
             }
+            Step::Device { device, .. } => {
+                let Device { path, kind, major, minor, mode, uid, gid, .. } = device;
+                write!(
+                    f,
+                    "make the {} {}, {major}:{minor}, mode {mode:03o}, of {uid}:{gid}",
+                    kind.word(),
+                    path.display()
+                )
+            }
+            Step::MountReadonly { path, .. } => write!(f, "make the mount on {path} read-only"),
             Step::SymlinkAt { name, target, .. } => write!(f, "make the link /dev/{name} to {target}"),
             Step::OpenNull { .. } => write!(f, "open the null device"),
             Step::Mask { path } => write!(f, "mask {path}"),

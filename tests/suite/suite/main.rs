@@ -14,6 +14,7 @@ mod cgroups;
 mod custom_seccomp;
 mod defaults;
 mod detached;
+mod devices;
 mod ending;
 mod errors;
 mod failures;
@@ -90,6 +91,7 @@ fn main() {
         custom_seccomp::tests(),
         defaults::tests(),
         detached::tests(),
+        devices::tests(),
         ending::tests(),
         errors::tests(),
         failures::tests(),

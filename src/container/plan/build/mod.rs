@@ -1,6 +1,7 @@
 //! From a specification to the steps of init. Pure: nothing is opened, asked or made here.
 
 mod attributes;
+mod devices;
 mod mounts;
 mod process;
 mod rootfs;
@@ -52,11 +53,13 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
             "the pod is ephemeral: it ends with the program that made it",
         ));
     }
-    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new(), proc: None };
+    let mut build =
+        Build { plan: Plan::new(), pod, container, fresh: Vec::new(), proc: None, late_readonly: Vec::new() };
     build.namespaces();
     build.first_attributes()?;
     build.rootfs();
     build.mounts()?;
+    build.devices();
     build.hide();
     build.enter_root();
     build.process()?;
@@ -139,6 +142,8 @@ struct Build<'a> {
     fresh: Vec<(String, Slot, &'static str)>,
     /// The library's own proc, once a step has needed it.
     proc: Option<Slot>,
+    /// Mounts that become read-only when all is made that goes into them: the slot, and the path.
+    late_readonly: Vec<(Slot, String)>,
 }
 
 impl Build<'_> {

@@ -9,22 +9,6 @@ use crate::error::{Error, Result};
 use crate::spec::{Mount, MountKind, NamespaceMode, PidMode, Propagation};
 use crate::sys::mount::attr;
 
-/// The device nodes of every container (OCI runtime-spec, "Default Devices").
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// The links in `/dev` (OCI runtime-spec, "Dev symbolic links").
-const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// The directories in `/dev` that other filesystems are mounted on.
-const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
-
 impl Build<'_> {
     pub(super) fn mounts(&mut self) -> Result<()> {
         let container = self.container;
@@ -58,7 +42,14 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn mount_at(&mut self, slot: Slot, what: String, path: String, create: Create, target: Target) {
+    pub(super) fn mount_at(
+        &mut self,
+        slot: Slot,
+        what: String,
+        path: String,
+        create: Create,
+        target: Target,
+    ) {
         if target == Target::NoSymlinks
             && let Some((_, base, below)) = self.fresh.iter().find(|(place, ..)| *place == path)
         {
@@ -67,23 +58,6 @@ impl Build<'_> {
             return;
         }
         self.plan.step(Step::MountAt { slot, what, path, create, target });
-    }
-
-    /// A fresh `/dev` with nothing in it but what every container may have.
-    fn dev(&mut self) {
-        let options = vec![("mode", "755".to_string()), ("size", "65536k".to_string())];
-        let slot = self.new_filesystem("tmpfs", options, attr::NOSUID | attr::NOEXEC);
-        self.mount_at(slot, "a tmpfs".to_string(), "/dev".to_string(), Create::Directory, Target::NoSymlinks);
-        for (name, major, minor) in DEVICES {
-            self.plan.step(Step::MknodAt { slot, name, major, minor });
-        }
-        for (name, target) in LINKS {
-            self.plan.step(Step::SymlinkAt { slot, name, target });
-        }
-        for name in DIRECTORIES {
-            self.plan.step(Step::MkdirAt { slot, name, mode: 0o755 });
-            self.fresh.push((format!("/dev/{name}"), slot, name));
-        }
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<()> {
@@ -98,6 +72,10 @@ impl Build<'_> {
             if on {
                 attributes |= bit;
             }
+        }
+        let is_tmpfs = matches!(mount.kind, MountKind::Tmpfs { .. });
+        if is_tmpfs {
+            attributes &= !attr::RDONLY;
         }
         let mut target = Target::NoSymlinks;
         let mut create = Create::Directory;
@@ -167,7 +145,13 @@ impl Build<'_> {
                 (self.plan.source(Source::PodMqueue { attributes }), "the pod's mqueue".to_string())
             }
         };
-        self.mount_at(slot, what, path, create, target);
+        self.mount_at(slot, what, path.clone(), create, target);
+        if is_tmpfs && same_path(&mount.destination, Path::new("/dev")) {
+            self.furnish_dev(slot);
+        }
+        if is_tmpfs && mount.readonly {
+            self.late_readonly.push((slot, path));
+        }
         Ok(())
     }
 

@@ -104,6 +104,11 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             f.text()?;
             (0..3).try_for_each(|_| f.u32().map(drop))
         }
+        wire::DEVICE => {
+            f.text()?;
+            f.text()?;
+            (0..6).try_for_each(|_| f.u32().map(drop))
+        }
         wire::SYMLINK_AT => {
             f.u32()?;
             f.text()?;

@@ -60,6 +60,10 @@ fn operations_have_numbers_of_their_own() {
             Step::UnshareCgroup | Step::UnshareTime => "unshare".into(),
             step => format!("{step:?}").split([' ', '(', '{']).next().unwrap().to_string(),
         };
+        // This one is another in words only.
+        if let Step::MountReadonly { .. } = step {
+            continue;
+        }
         let other = seen.insert(expected(&step).0, name.clone());
         assert!(other.is_none_or(|other| other == name), "{name}");
     }

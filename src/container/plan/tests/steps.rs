@@ -11,8 +11,8 @@ use crate::container::plan::{Create, Slot, Step, step};
 use crate::container::seccomp::Program;
 use crate::init::wire;
 use crate::spec::{
-    CapabilityBits, RlimitResource, Scheduler, SchedulerFlag, SchedulerPolicy, Seccomp, SeccompAction,
-    SeccompSyscall,
+    CapabilityBits, Device, DeviceKind, RlimitResource, Scheduler, SchedulerFlag, SchedulerPolicy, Seccomp,
+    SeccompAction, SeccompSyscall,
 };
 use crate::sys::namespace::Kind;
 
@@ -70,6 +70,20 @@ fn attribute() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn target_of() -> impl Strategy<Value = step::Target> {
+    select(vec![step::Target::Anywhere, step::Target::NoSymlinks])
+}
+
+fn device() -> impl Strategy<Value = Device> {
+    let kinds = select(vec![DeviceKind::Char, DeviceKind::Block, DeviceKind::Fifo]);
+    let ids = (0..4096u32, any::<u32>(), 0..0o1000u32, any::<u32>(), any::<u32>());
+    (kinds, ids).prop_map(|(kind, (major, minor, mode, uid, gid))| {
+        let mut device = Device::char("/dev/a/b", major, minor).mode(mode).owner(uid, gid);
+        device.kind = kind;
+        device
+    })
+}
+
 /// Any step that a plan can hold.
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let kinds = vec![Kind::Network, Kind::Ipc, Kind::Uts, Kind::Pid];
@@ -110,6 +124,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
             (slot(), name(), any::<u32>()).prop_map(|(slot, name, mode)| Step::MkdirAt { slot, name, mode }),
             (slot(), name(), any::<u32>(), any::<u32>())
                 .prop_map(|(slot, name, major, minor)| Step::MknodAt { slot, name, major, minor }),
+            (device(), target_of()).prop_map(|(device, target)| Step::Device { device, target }),
+            slot().prop_map(|slot| Step::MountReadonly { slot, path: String::new() }),
             (slot(), name(), name()).prop_map(|(slot, name, target)| Step::SymlinkAt { slot, name, target }),
             (slot(), any::<bool>(), any::<u64>(), any::<u64>()).prop_map(|(slot, recursive, set, clear)| {
                 Step::SetAttributes { slot, recursive, set, clear }
@@ -185,6 +201,19 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::MkdirAt { slot, name, mode } => (wire::MKDIR_AT, vec![s(slot), t(name), n(*mode)]),
         Step::MknodAt { slot, name, major, minor } => {
             (wire::MKNOD_AT, vec![s(slot), t(name), n(0o666), n(*major), n(*minor)])
+        }
+        Step::Device { device, target } => {
+            let kind = match device.kind {
+                DeviceKind::Char => 0o020000,
+                DeviceKind::Block => 0o060000,
+                DeviceKind::Fifo => 0o010000,
+            };
+            let flags = u32::from(*target != step::Target::Anywhere);
+            let numbers = [kind + device.mode, device.major, device.minor, device.uid, device.gid, flags];
+            (wire::DEVICE, [t("/dev/a"), t("b")].into_iter().chain(numbers.map(Field::U32)).collect())
+        }
+        Step::MountReadonly { slot, .. } => {
+            (wire::SET_ATTRIBUTES, [s(slot), n(0)].into_iter().chain([1, 0, 0].map(Field::U64)).collect())
         }
         Step::SymlinkAt { slot, name, target } => (wire::SYMLINK_AT, vec![s(slot), t(name), t(target)]),
         Step::OpenNull { slot } => (wire::OPEN, vec![t("/dev/null"), n(2), s(slot)]),
