@@ -9,6 +9,7 @@ mod device;
 mod idmap;
 mod ipc;
 mod mount;
+mod mount_options;
 mod name;
 mod pod;
 mod resources;
@@ -27,6 +28,7 @@ pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 pub use mount::{Mount, MountKind, Propagation};
+pub use mount_options::{IdMap, MountAttribute, MountAttributes};
 pub use pod::{NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use resources::{
     CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,
@@ -35,6 +37,6 @@ pub use resources::{
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
 
-pub(crate) use idmap::validate_mappings;
+pub(crate) use mount_options::split_data;
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

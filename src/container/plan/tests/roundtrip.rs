@@ -63,6 +63,10 @@ fn operations_have_numbers_of_their_own() {
         assert!(other.is_none_or(|other| other == name), "{name}");
     }
     // Every operation was met, up to the last one.
-    let operations = (wire::JOIN..=wire::MOUNT_BELOW).chain([wire::DEVICE]);
+    let operations = (wire::JOIN..=wire::MOUNT_BELOW).chain([
+        wire::DEVICE,
+        wire::NEW_FILESYSTEM_WITH,
+        wire::ROOT_PROPAGATION,
+    ]);
     assert_eq!(seen.into_keys().collect::<Vec<_>>(), operations.collect::<Vec<_>>());
 }
