@@ -29,11 +29,12 @@ const S_IFDIR: u32 = 0o040000;
 /// The device number of /dev/null, 1:3.
 const NULL_DEVICE: u64 = 1 << 8 | 3;
 
-pub fn new_filesystem(state: &mut State, mut fields: Reader) -> Done {
+pub fn new_filesystem(state: &mut State, mut fields: Reader, with_flags: bool) -> Done {
     let (slot, attributes) = (fields.u32()?, fields.u32()?);
     let fstype = fields.string()?;
     let options = fields.u32()?;
     const CLOEXEC: usize = 1;
+    const SET_FLAG: usize = 0;
     const SET_STRING: usize = 1;
     const CREATE: usize = 6;
     let context = syscall!(nr::FSOPEN, fstype.as_ptr(), CLOEXEC).within(wire::CALL_FSOPEN)? as i32;
@@ -41,6 +42,11 @@ pub fn new_filesystem(state: &mut State, mut fields: Reader) -> Done {
         let (key, value) = (fields.string()?, fields.string()?);
         syscall!(nr::FSCONFIG, context, SET_STRING, key.as_ptr(), value.as_ptr())
             .within(wire::CALL_FSCONFIG)?;
+    }
+    let flags = if with_flags { fields.u32()? } else { 0 };
+    for _ in 0..flags {
+        let key = fields.string()?;
+        syscall!(nr::FSCONFIG, context, SET_FLAG, key.as_ptr()).within(wire::CALL_FSCONFIG)?;
     }
     syscall!(nr::FSCONFIG, context, CREATE).within(wire::CALL_FSCONFIG)?;
     let mount = syscall!(nr::FSMOUNT, context, CLOEXEC, attributes).within(wire::CALL_FSMOUNT)?;
@@ -292,6 +298,12 @@ pub fn set_attributes(state: &State, mut fields: Reader) -> Done {
 
 pub fn root_readonly(state: &State) -> Done {
     change_attributes(state.root, 0, [ATTR_RDONLY, 0, 0, 0])
+}
+
+/// Only when the old root is gone: pivot_root(2) takes no shared one, and nobody else has this tree.
+pub fn root_propagation(state: &State, mut fields: Reader) -> Done {
+    let recursive = if fields.u32()? != 0 { AT_RECURSIVE } else { 0 };
+    change_attributes(state.root, recursive, [0, 0, fields.u64()?, 0])
 }
 
 pub fn mkdir_in_root(state: &State, mut fields: Reader) -> Done {

@@ -175,7 +175,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::SETSID => {
             syscall!(nr::SETSID).within(wire::CALL_SETSID)?;
         }
-        wire::NEW_FILESYSTEM => fs::new_filesystem(state, fields)?,
+        wire::NEW_FILESYSTEM => fs::new_filesystem(state, fields, false)?,
+        wire::NEW_FILESYSTEM_WITH => fs::new_filesystem(state, fields, true)?,
         wire::ATTACH => fs::attach(state, fields)?,
         wire::MOUNT => fs::mount(fields)?,
         wire::MKDIR => fs::mkdir(fields)?,
@@ -192,6 +193,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::SET_ATTRIBUTES => fs::set_attributes(state, fields)?,
         wire::ROOT_READONLY => fs::root_readonly(state)?,
         wire::MKDIR_IN_ROOT => fs::mkdir_in_root(state, fields)?,
+        wire::ROOT_PROPAGATION => fs::root_propagation(state, fields)?,
         wire::PIVOT => fs::pivot(state)?,
         wire::CHDIR => fs::chdir(fields)?,
         wire::RLIMIT => identity::rlimit(fields)?,

@@ -156,6 +156,10 @@ operations! {
 
     /// A device node below the root: directory, name, type and mode, major, minor, uid, gid, flags (`MOUNT_…`).
     DEVICE = 50,
+    /// The propagation of the root, after the pivot: 1 for recursive, `MS_…`.
+    ROOT_PROPAGATION = 53,
+    /// As `NEW_FILESYSTEM`; then the number of options that stand alone, and these.
+    NEW_FILESYSTEM_WITH = 51,
 }
 
 /// The calls that a step can fail in, for messages.

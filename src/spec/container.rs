@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{Device, DeviceRule};
 use super::hooks::Hooks;
-use super::mount::Mount;
+use super::mount::{Mount, Propagation};
+use super::mount_options::IdMap;
 use super::pod::{CgroupNamespace, PidMode};
 use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamespace};
 use super::resources::Resources;
@@ -23,6 +24,18 @@ pub struct ContainerSpec {
     pub name: String,
     /// The root filesystem.
     pub rootfs: Rootfs,
+    /// How mounts travel to and from the root filesystem. `Slave`: what is mounted on the host below a directory that
+    /// is the root comes along, if the host shares it. `Shared` and `Unbindable` go for the container's own mount
+    /// namespace: nothing that is mounted in a container ever gets to the host's root.
+    #[serde(default, skip_serializing_if = "is_private")]
+    pub rootfs_propagation: Propagation,
+    /// Whether that also goes for what is mounted below the root; on unless said otherwise.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub rootfs_propagation_recursive: bool,
+    /// Other owners for the files of the root filesystem. The filesystem has to support that; for an overlay, those of
+    /// all its layers and of its upper directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_idmap: Option<IdMap>,
     /// The program and its arguments, at least one. A program without a slash is looked for in the container's
     /// `PATH`.
     pub args: Vec<String>,
@@ -125,6 +138,9 @@ impl ContainerSpec {
         ContainerSpec {
             name: name.into(),
             rootfs,
+            rootfs_propagation: Propagation::Private,
+            rootfs_propagation_recursive: true,
+            rootfs_idmap: None,
             args: Vec::new(),
             env: BTreeMap::new(),
             cwd: Self::default_cwd(),
@@ -206,6 +222,18 @@ impl ContainerSpec {
     /// Sets [`default_mounts`](Self::default_mounts).
     pub fn default_mounts(mut self, on: bool) -> Self {
         self.default_mounts = on;
+        self
+    }
+
+    /// Sets [`rootfs_propagation`](Self::rootfs_propagation).
+    pub fn rootfs_propagation(mut self, propagation: Propagation) -> Self {
+        self.rootfs_propagation = propagation;
+        self
+    }
+
+    /// Sets [`rootfs_idmap`](Self::rootfs_idmap).
+    pub fn rootfs_idmap(mut self, idmap: IdMap) -> Self {
+        self.rootfs_idmap = Some(idmap);
         self
     }
 
@@ -292,6 +320,14 @@ impl ContainerSpec {
         self.annotations.insert(key.into(), value.into());
         self
     }
+}
+
+fn is_yes(on: &bool) -> bool {
+    *on
+}
+
+fn is_private(propagation: &Propagation) -> bool {
+    *propagation == Propagation::Private
 }
 
 fn yes() -> bool {

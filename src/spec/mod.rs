@@ -10,6 +10,7 @@ mod hooks;
 mod idmap;
 mod ipc;
 mod mount;
+mod mount_options;
 mod name;
 mod pod;
 mod process;
@@ -31,6 +32,7 @@ pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 pub use mount::{Mount, MountKind, Propagation};
+pub use mount_options::{IdMap, MountAttribute, MountAttributes};
 pub use pod::{CgroupNamespace, NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use process::{
     CpuAffinity, IoPriority, IoPriorityClass, Personality, Scheduler, SchedulerFlag, SchedulerPolicy,
@@ -47,6 +49,6 @@ pub use stdio::{Stdio, StdioSet};
 pub(crate) use process::cpu_mask;
 pub(crate) use security::CapabilityBits;
 
-pub(crate) use idmap::validate_mappings;
+pub(crate) use mount_options::split_data;
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

@@ -163,13 +163,57 @@ fn mount() -> impl Strategy<Value = Mount> {
             MountKind::Shm,
             MountKind::Mqueue,
         ]),
+        (any::<String>(), of(path())).prop_map(|(fstype, source)| MountKind::Filesystem { fstype, source }),
     ];
     let propagation = select(vec![Propagation::Private, Propagation::Slave, Propagation::Shared]);
-    (kind, path(), any::<[bool; 5]>(), propagation).prop_map(|(kind, destination, flags, propagation)| {
-        let mut mount = Mount::of(kind, destination).propagation(propagation);
-        [mount.readonly, mount.readonly_recursive, mount.nosuid, mount.nodev, mount.noexec] = flags;
-        mount
+    let more = (attributes(), of(idmap()), any::<[bool; 2]>(), vec(any::<String>(), 0..3));
+    (kind, path(), any::<[bool; 5]>(), propagation, more).prop_map(
+        |(kind, destination, flags, propagation, more)| {
+            let mut mount = Mount::of(kind, destination).propagation(propagation);
+            [mount.readonly, mount.readonly_recursive, mount.nosuid, mount.nodev, mount.noexec] = flags;
+            (mount.attributes, mount.idmap, [mount.propagation_recursive, mount.copy_up], mount.data) = more;
+            mount
+        },
+    )
+}
+
+fn attributes() -> impl Strategy<Value = MountAttributes> {
+    let all = vec![MountAttribute::Readonly, MountAttribute::Noatime, MountAttribute::Nosymfollow];
+    let sets = vec(subsequence(all, 0..3), 4);
+    sets.prop_map(|sets| {
+        let mut sets = sets.into_iter().map(|set| set.into_iter().collect());
+        let mut next = || sets.next().unwrap_or_default();
+        MountAttributes { set: next(), clear: next(), set_recursive: next(), clear_recursive: next() }
     })
+}
+
+fn idmap() -> impl Strategy<Value = IdMap> {
+    let range = || vec(any::<[u32; 3]>().prop_map(|[a, b, c]| IdMapping::new(a, b, c)), 0..3);
+    (range(), range(), any::<bool>()).prop_map(|(uid_mappings, gid_mappings, recursive)| IdMap {
+        uid_mappings,
+        gid_mappings,
+        recursive,
+    })
+}
+
+fn device() -> impl Strategy<Value = Device> {
+    let kinds = select(vec![DeviceKind::Char, DeviceKind::Block, DeviceKind::Fifo]);
+    (path(), kinds, any::<[u32; 5]>(), of(path())).prop_map(|(path, kind, [a, b, c, d, e], source)| {
+        let mut device = Device::char(path, a, b).mode(c).owner(d, e);
+        (device.kind, device.source) = (kind, source);
+        device
+    })
+}
+
+fn device_rule() -> impl Strategy<Value = DeviceRule> {
+    let kinds = select(vec![DeviceRuleKind::All, DeviceRuleKind::Char, DeviceRuleKind::Block]);
+    let access = select(vec!["r", "wm", "rwm"]);
+    (any::<bool>(), kinds, of(any::<u32>()), of(any::<u32>()), access).prop_map(
+        |(allow, kind, major, minor, access)| {
+            let access = access.parse().unwrap();
+            DeviceRule { allow, kind, major, minor, access }
+        },
+    )
 }
 
 fn rootfs() -> impl Strategy<Value = Rootfs> {
@@ -232,7 +276,8 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
     let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()), any::<bool>());
     let streams = (stdio(), stdio(), stdio());
     let maps = (strings(), strings());
-    let isolation = (rootfs(), vec(mount(), 0..4), security(), resources());
+    let devices = (vec(device(), 0..3), vec(device_rule(), 0..3), of(idmap()), any::<bool>());
+    let isolation = (rootfs(), vec(mount(), 0..4), security(), resources(), devices);
     let container = (any::<String>(), process, numbers, streams, maps, isolation).prop_map(
         |(name, process, numbers, streams, maps, isolation)| {
             let mut spec = ContainerSpec::new(name, isolation.0);
@@ -241,6 +286,8 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
             spec.stdio = StdioSet { stdin: streams.0, stdout: streams.1, stderr: streams.2 };
             (spec.labels, spec.annotations) = maps;
             (spec.mounts, spec.security, spec.resources) = (isolation.1, isolation.2, isolation.3);
+            (spec.devices, spec.device_rules, spec.rootfs_idmap, spec.rootfs_propagation_recursive) =
+                isolation.4;
             spec
         },
     );

@@ -20,6 +20,20 @@ const MAX_HOOK_WORDS: usize = 2048;
 const MAX_HOOK_BYTES: usize = 64 << 10;
 /// Layers of one overlay.
 const MAX_LAYERS: usize = crate::pod::pins::MAX_LAYERS;
+/// Files of a proc that something may be bound over: what they tell of the machine can be told of the container, and no
+/// security module is controlled by them. The list is that of runc.
+const PROC_FILES: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
 /// Bytes of a path, see path_resolution(7).
 const MAX_PATH: usize = 4096;
 
@@ -291,6 +305,9 @@ impl ContainerSpec {
     }
 
     fn validate_rootfs(&self) -> Result<()> {
+        if let Some(idmap) = &self.rootfs_idmap {
+            idmap.validate("rootfsIdmap")?;
+        }
         match &self.rootfs {
             Rootfs::Directory { path, .. } => absolute("rootfs.path", path),
             Rootfs::Overlay { lower, upper, .. } => {
@@ -326,8 +343,11 @@ impl ContainerSpec {
             if destination.as_os_str() == "/" {
                 return Err(Error::invalid(field, "a mount over the root would hide the root filesystem"));
             }
+            let on_proc_file = matches!(mount.kind, MountKind::Bind { .. })
+                && PROC_FILES.iter().any(|file| destination.as_os_str() == *file);
             if destination.starts_with("/proc")
                 && !(destination.as_os_str() == "/proc" && mount.kind == MountKind::Proc)
+                && !on_proc_file
             {
                 return Err(Error::invalid(
                     field,
@@ -372,9 +392,7 @@ impl ContainerSpec {
                 }
                 _ => {}
             }
-            if mount.propagation != Propagation::Private && !matches!(mount.kind, MountKind::Bind { .. }) {
-                return Err(Error::invalid(field, "only a bind mount can propagate"));
-            }
+            mount.validate_options(&field)?;
         }
         Ok(())
     }
@@ -398,7 +416,7 @@ pub(super) fn absolute(field: &str, path: &Path) -> Result<()> {
     no_nul_path(field, path)
 }
 
-fn no_nul_path(field: &str, path: &Path) -> Result<()> {
+pub(super) fn no_nul_path(field: &str, path: &Path) -> Result<()> {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.contains(&0) {
         return Err(Error::invalid(field, "has a NUL byte"));

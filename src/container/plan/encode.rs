@@ -106,6 +106,18 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             }
             wire::NEW_FILESYSTEM
         }
+        Step::NewFilesystemWith { slot, fstype, options, flags, attributes } => {
+            w.slot(*slot).u32(*attributes as u32).string(fstype).u32(options.len() as u32 + 1);
+            w.string("source").string(fstype);
+            for (key, value) in options {
+                w.string(key).string(value);
+            }
+            w.u32(flags.len() as u32);
+            for flag in flags {
+                w.string(flag);
+            }
+            wire::NEW_FILESYSTEM_WITH
+        }
         Step::Attach { slot, path } => {
             w.slot(*slot).string(path);
             wire::ATTACH
@@ -180,6 +192,10 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::MKDIR_IN_ROOT
         }
         Step::Pivot => wire::PIVOT,
+        Step::RootPropagation { propagation, recursive } => {
+            w.u32((*recursive).into()).u64(propagation.flag());
+            wire::ROOT_PROPAGATION
+        }
         Step::Stdio(slots) => {
             slots.iter().for_each(|slot| {
                 w.slot(*slot);

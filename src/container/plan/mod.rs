@@ -12,7 +12,7 @@ mod step;
 mod tests;
 
 pub(crate) use build::{HOST, LAYERS, PodContext, ROOT, UPPER, compile, hook, proc_of_namespace, reaper};
-pub(crate) use source::Source;
+pub(crate) use source::{Source, Spread};
 pub(crate) use step::{Create, Step};
 
 use std::fmt;

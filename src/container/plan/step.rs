@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::{CapabilityBits, Device, RlimitResource, Scheduler};
+use crate::spec::{CapabilityBits, Device, Propagation, RlimitResource, Scheduler};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -25,6 +25,14 @@ pub(crate) enum Step {
         slot: Slot,
         fstype: &'static str,
         options: Vec<(&'static str, String)>,
+        attributes: u64,
+    },
+    /// The same with options of the specification.
+    NewFilesystemWith {
+        slot: Slot,
+        fstype: &'static str,
+        options: Vec<(String, String)>,
+        flags: Vec<String>,
         attributes: u64,
     },
     Attach {
@@ -99,6 +107,10 @@ pub(crate) enum Step {
         path: String,
     },
     Pivot,
+    RootPropagation {
+        propagation: Propagation,
+        recursive: bool,
+    },
     Stdio([Slot; 3]),
     Rlimit {
         resource: RlimitResource,
@@ -188,9 +200,21 @@ pub(super) struct Attributes(pub(super) u64);
 
 impl fmt::Display for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (bit, word) in
-            [(attr::RDONLY, "ro"), (attr::NOSUID, "nosuid"), (attr::NODEV, "nodev"), (attr::NOEXEC, "noexec")]
-        {
+        let atime = match self.0 & attr::ATIME {
+            attr::ATIME => ", atime",
+            attr::NOATIME => ", noatime",
+            attr::STRICTATIME => ", strictatime",
+            _ => "",
+        };
+        f.write_str(atime)?;
+        for (bit, word) in [
+            (attr::RDONLY, "ro"),
+            (attr::NOSUID, "nosuid"),
+            (attr::NODEV, "nodev"),
+            (attr::NOEXEC, "noexec"),
+            (attr::NODIRATIME, "nodiratime"),
+            (attr::NOSYMFOLLOW, "nosymfollow"),
+        ] {
             if self.0 & bit != 0 {
                 write!(f, ", {word}")?;
             }
@@ -239,6 +263,12 @@ impl fmt::Display for Step {
                 }
                 write!(f, "{}", Attributes(*attributes))
             }
+            Step::NewFilesystemWith { fstype, options, flags, attributes, .. } => {
+                write!(f, "make a {fstype}")?;
+                options.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))?;
+                flags.iter().try_for_each(|flag| write!(f, ", {flag}"))?;
+                write!(f, "{}", Attributes(*attributes))
+            }
             Step::Attach { path, .. } => write!(f, "put a layer at {path}"),
             Step::MountOverlay { options } => write!(f, "mount the overlay ({options})"),
             Step::Mkdir { path, .. } => write!(f, "make the directory {path} for the overlay"),
@@ -273,6 +303,10 @@ impl fmt::Display for Step {
             Step::RootReadonly => write!(f, "make the root filesystem read-only"),
             Step::MkdirInRoot { path } => write!(f, "make the working directory {path}"),
             Step::Pivot => write!(f, "pivot into the root filesystem"),
+            Step::RootPropagation { propagation, recursive } => {
+                let below = if *recursive { " and what is mounted below it" } else { "" };
+                write!(f, "make the root filesystem{below} {}", format!("{propagation:?}").to_lowercase())
+            }
             Step::Stdio(_) => write!(f, "set standard input, output and error"),
             Step::Rlimit { resource, soft, hard } => {
                 write!(f, "set {} to {soft}:{hard}", resource.name())

@@ -9,12 +9,12 @@ mod rootfs;
 use std::path::Path;
 
 use super::step::Step;
-use super::{Plan, Slot, Source};
+use super::{Plan, Slot, Source, Spread};
 use crate::error::{Error, Result};
 use crate::spec::{
-    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, NamespaceMode, PidMode, PodSpec, Propagation,
+    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, IdMap, NamespaceMode, PidMode, PodSpec, split_data,
 };
-use crate::sys::mount::attr;
+use crate::sys::mount::{AttributeChange, attr};
 use crate::sys::namespace::Kind;
 
 /// Directories of the template mount namespace: where the root filesystem, a writable layer and read-only layers go.
@@ -158,6 +158,26 @@ impl Build<'_> {
         slot
     }
 
+    /// The same with options of the specification, which come after the given ones.
+    fn new_filesystem_with(
+        &mut self,
+        fstype: &'static str,
+        options: Vec<(&'static str, String)>,
+        attributes: u64,
+        data: &[String],
+    ) -> Slot {
+        if data.is_empty() {
+            return self.new_filesystem(fstype, options, attributes);
+        }
+        let (pairs, flags) = split_data(data);
+        let own = options.into_iter().map(|(key, value)| (key.to_string(), value));
+        let options = own.filter(|(key, _)| pairs.iter().all(|(other, _)| other != key)).collect::<Vec<_>>();
+        let options = options.into_iter().chain(pairs.iter().cloned()).collect();
+        let slot = self.plan.slot();
+        self.plan.step(Step::NewFilesystemWith { slot, fstype, options, flags, attributes });
+        slot
+    }
+
     fn namespaces(&mut self) {
         join_pod_namespaces(&mut self.plan, self.pod.spec);
         match &self.container.cgroup_namespace {
@@ -175,6 +195,7 @@ impl Build<'_> {
 }
 
 /// A directory. The slash at its end makes the kernel say so when it is none.
-fn tree(path: &Path, recursive: bool, propagation: Propagation) -> Source {
-    Source::Tree { path: path.join(""), recursive, attributes: 0, attributes_recursive: false, propagation }
+fn tree(path: &Path, recursive: bool, spread: Spread, idmap: Option<IdMap>) -> Source {
+    let change = AttributeChange::default();
+    Source::Tree { path: path.join(""), recursive, change, spread, idmap }
 }

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::Build;
 use crate::container::plan::step::{Create, Step, Target};
-use crate::container::plan::{Slot, Source};
+use crate::container::plan::{Slot, Source, Spread};
 use crate::error::{Error, Result};
-use crate::spec::{Mount, MountKind, NamespaceMode, PidMode, Propagation};
-use crate::sys::mount::attr;
+use crate::spec::{Mount, MountKind, NamespaceMode, PidMode};
+use crate::sys::mount::{AttributeChange, attr};
 
 impl Build<'_> {
     pub(super) fn mounts(&mut self) -> Result<()> {
@@ -62,34 +62,33 @@ impl Build<'_> {
 
     fn mount(&mut self, mount: &Mount) -> Result<()> {
         let path = mount.destination.display().to_string();
-        let mut attributes = 0;
-        for (on, bit) in [
-            (mount.readonly, attr::RDONLY),
-            (mount.nosuid, attr::NOSUID),
-            (mount.nodev, attr::NODEV),
-            (mount.noexec, attr::NOEXEC),
-        ] {
-            if on {
-                attributes |= bit;
-            }
-        }
+        let mut attributes = mount.fresh_attributes();
         let is_tmpfs = matches!(mount.kind, MountKind::Tmpfs { .. });
-        if is_tmpfs {
+        let late_readonly = is_tmpfs && attributes & attr::RDONLY != 0;
+        if late_readonly {
             attributes &= !attr::RDONLY;
         }
+        let idmap = mount.idmap.clone();
         let mut target = Target::NoSymlinks;
         let mut create = Create::Directory;
         let host_ipc = self.pod.spec.namespaces.ipc == NamespaceMode::Host;
         let (slot, what) = match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                target = Target::Anywhere;
+                // A file of the kernel's own is where it says, without links on the way.
+                if !mount.destination.starts_with("/proc") {
+                    target = Target::Anywhere;
+                }
                 create = Create::LikeSource;
                 let slot = self.plan.source(Source::Tree {
                     path: source.clone(),
                     recursive: *recursive,
-                    attributes,
-                    attributes_recursive: mount.readonly_recursive,
-                    propagation: mount.propagation,
+                    change: mount.change(),
+                    spread: Spread {
+                        propagation: mount.propagation,
+                        recursive: mount.propagation_recursive,
+                        required: true,
+                    },
+                    idmap,
                 });
                 (slot, source.display().to_string())
             }
@@ -97,7 +96,7 @@ impl Build<'_> {
                 target = Target::Anywhere;
                 let mut options = vec![("mode", format!("{:o}", mode.unwrap_or(0o1777)))];
                 options.extend(size.map(|size| ("size", size.to_string())));
-                (self.new_filesystem("tmpfs", options, attributes), "a tmpfs".to_string())
+                (self.new_filesystem_with("tmpfs", options, attributes, &mount.data), "a tmpfs".to_string())
             }
             MountKind::Volume { name, sub_path } => {
                 target = Target::Anywhere;
@@ -111,19 +110,34 @@ impl Build<'_> {
                 let source = Source::Volume {
                     name: name.clone(),
                     sub_path: sub_path.clone(),
-                    attributes,
-                    attributes_recursive: mount.readonly_recursive,
+                    change: mount.change(),
+                    propagation: mount.propagation,
+                    idmap,
                 };
                 (self.plan.source(source), format!("volume {name:?}"))
             }
-            MountKind::Proc => (self.proc(attributes), "proc".to_string()),
+            MountKind::Filesystem { fstype, source } => {
+                target = Target::Anywhere;
+                create = Create::LikeSource;
+                let slot = self.plan.source(Source::Filesystem {
+                    fstype: fstype.clone(),
+                    source: source.clone(),
+                    data: mount.data.clone(),
+                    attributes,
+                    propagation: mount.propagation,
+                    idmap,
+                });
+                (slot, fstype.clone())
+            }
+            MountKind::Proc => (self.proc(attributes, &mount.data)?, "proc".to_string()),
             MountKind::Sysfs => {
-                let slot = self.new_filesystem("sysfs", Vec::new(), attributes);
+                let slot = self.new_filesystem_with("sysfs", Vec::new(), attributes, &mount.data);
                 self.fresh.push((format!("{path}/fs/cgroup"), slot, "fs/cgroup"));
                 (slot, "sysfs".to_string())
             }
             MountKind::Cgroup => {
-                (self.new_filesystem("cgroup2", Vec::new(), attributes), "cgroup2".to_string())
+                let slot = self.new_filesystem_with("cgroup2", Vec::new(), attributes, &mount.data);
+                (slot, "cgroup2".to_string())
             }
             MountKind::Devpts => {
                 let options = vec![
@@ -131,7 +145,7 @@ impl Build<'_> {
                     ("mode", "0620".to_string()),
                     ("gid", "5".to_string()),
                 ];
-                (self.new_filesystem("devpts", options, attributes), "devpts".to_string())
+                (self.new_filesystem_with("devpts", options, attributes, &mount.data), "devpts".to_string())
             }
             MountKind::Shm if host_ipc => {
                 (self.plan.source(host_tree("/dev/shm", attributes)), "the host's /dev/shm".to_string())
@@ -149,20 +163,31 @@ impl Build<'_> {
         if is_tmpfs && same_path(&mount.destination, Path::new("/dev")) {
             self.furnish_dev(slot);
         }
-        if is_tmpfs && mount.readonly {
+        if late_readonly {
             self.late_readonly.push((slot, path));
         }
         Ok(())
     }
 
-    fn proc(&mut self, attributes: u64) -> Slot {
-        match self.pod.pid_mode(self.container) {
-            PidMode::Container | PidMode::Host => self.new_filesystem("proc", Vec::new(), attributes),
+    fn proc(&mut self, attributes: u64, data: &[String]) -> Result<Slot> {
+        let mode = self.pod.pid_mode(self.container);
+        if let (Some(option), PidMode::Pod | PidMode::Target(_)) = (data.first(), mode) {
+            return Err(Error::invalid(
+                "mounts[\"/proc\"]",
+                format!(
+                    "option {option:?}: the proc of a PID namespace that others have, too, stays as it is"
+                ),
+            ));
+        }
+        Ok(match mode {
+            PidMode::Container | PidMode::Host => {
+                self.new_filesystem_with("proc", Vec::new(), attributes, data)
+            }
             // Nothing mounts a proc of a PID namespace from outside it before Linux 6.17: take the one that is there.
             PidMode::Pod => self.plan.source(Source::PodProc { attributes }),
             PidMode::Target(name) => self.plan.source(Source::TargetProc { name: name.clone(), attributes }),
             PidMode::Path(path) => self.plan.source(Source::ProcAt { path: path.clone(), attributes }),
-        }
+        })
     }
 
     pub(super) fn hide(&mut self) {
@@ -194,9 +219,9 @@ fn host_tree(path: &str, attributes: u64) -> Source {
     Source::Tree {
         path: path.into(),
         recursive: false,
-        attributes,
-        attributes_recursive: false,
-        propagation: Propagation::Private,
+        change: AttributeChange { set: attributes, ..AttributeChange::default() },
+        spread: Spread::PRIVATE,
+        idmap: None,
     }
 }
 

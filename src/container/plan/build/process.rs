@@ -39,6 +39,7 @@ impl Build<'_> {
             };
         }
         self.plan.step(Step::Pivot);
+        self.root_propagation();
         self.plan.step(Step::Stdio(stdio));
         let enters = match self.pod.pid_mode(container) {
             PidMode::Container | PidMode::Host => None,

@@ -104,6 +104,17 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             f.text()?;
             (0..3).try_for_each(|_| f.u32().map(drop))
         }
+        wire::NEW_FILESYSTEM_WITH => {
+            f.u32()?;
+            f.u32()?;
+            f.text()?;
+            for _ in 0..f.u32()? {
+                f.text()?;
+                f.text()?;
+            }
+            (0..f.u32()?).try_for_each(|_| f.text())
+        }
+        wire::ROOT_PROPAGATION => f.u32().and_then(|_| f.u64()),
         wire::DEVICE => {
             f.text()?;
             f.text()?;

@@ -11,8 +11,8 @@ use crate::container::plan::{Create, Slot, Step, step};
 use crate::container::seccomp::Program;
 use crate::init::wire;
 use crate::spec::{
-    CapabilityBits, Device, DeviceKind, RlimitResource, Scheduler, SchedulerFlag, SchedulerPolicy, Seccomp,
-    SeccompAction, SeccompSyscall,
+    CapabilityBits, Device, DeviceKind, Propagation, RlimitResource, Scheduler, SchedulerFlag,
+    SchedulerPolicy, Seccomp, SeccompAction, SeccompSyscall,
 };
 use crate::sys::namespace::Kind;
 
@@ -70,6 +70,19 @@ fn attribute() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn filesystem_with() -> impl Strategy<Value = Step> {
+    (slot(), name(), vec((text(), text()), 0..4), vec(text(), 0..4), any::<u32>()).prop_map(
+        |(slot, fstype, options, flags, attributes)| {
+            let attributes = attributes.into();
+            Step::NewFilesystemWith { slot, fstype, options, flags, attributes }
+        },
+    )
+}
+
+fn propagation() -> impl Strategy<Value = Propagation> {
+    select(vec![Propagation::Private, Propagation::Slave, Propagation::Shared, Propagation::Unbindable])
+}
+
 fn target_of() -> impl Strategy<Value = step::Target> {
     select(vec![step::Target::Anywhere, step::Target::NoSymlinks])
 }
@@ -124,6 +137,9 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
             (slot(), name(), any::<u32>()).prop_map(|(slot, name, mode)| Step::MkdirAt { slot, name, mode }),
             (slot(), name(), any::<u32>(), any::<u32>())
                 .prop_map(|(slot, name, major, minor)| Step::MknodAt { slot, name, major, minor }),
+            filesystem_with(),
+            (propagation(), any::<bool>())
+                .prop_map(|(propagation, recursive)| Step::RootPropagation { propagation, recursive }),
             (device(), target_of()).prop_map(|(device, target)| Step::Device { device, target }),
             slot().prop_map(|slot| Step::MountReadonly { slot, path: String::new() }),
             (slot(), name(), name()).prop_map(|(slot, name, target)| Step::SymlinkAt { slot, name, target }),
@@ -201,6 +217,23 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::MkdirAt { slot, name, mode } => (wire::MKDIR_AT, vec![s(slot), t(name), n(*mode)]),
         Step::MknodAt { slot, name, major, minor } => {
             (wire::MKNOD_AT, vec![s(slot), t(name), n(0o666), n(*major), n(*minor)])
+        }
+        Step::NewFilesystemWith { slot, fstype, options, flags, attributes } => {
+            let mut fields = vec![s(slot), n(*attributes as u32), t(fstype), n(options.len() as u32 + 1)];
+            fields.extend([t("source"), t(fstype)]);
+            fields.extend(options.iter().flat_map(|(key, value)| [t(key), t(value)]));
+            fields.push(n(flags.len() as u32));
+            fields.extend(flags.iter().map(|flag| t(flag)));
+            (wire::NEW_FILESYSTEM_WITH, fields)
+        }
+        Step::RootPropagation { propagation, recursive } => {
+            let flag = match propagation {
+                Propagation::Unbindable => 1 << 17,
+                Propagation::Private => 1 << 18,
+                Propagation::Slave => 1 << 19,
+                Propagation::Shared => 1 << 20,
+            };
+            (wire::ROOT_PROPAGATION, vec![n((*recursive).into()), Field::U64(flag)])
         }
         Step::Device { device, target } => {
             let kind = match device.kind {
