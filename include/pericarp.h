@@ -1499,6 +1499,22 @@ int pericarp_container_freeze(const pericarp_container_t *container,
  */
 int pericarp_container_thaw(const pericarp_container_t *container, pericarp_error_t **err);
 
+/**
+ * Takes the listener of a system call filter of the specification that notifies and names no `listenerPath`: whoever
+ * holds it answers what the container asks, see seccomp_unotify(2). It is there from `pericarp_container_start` on
+ * (without `noNewPrivileges`, from the creation on), for the program that made the container. If the filter notifies of
+ * a call that is part of the start, such as execve(2), `pericarp_container_start` returns when it was answered: take the
+ * listener on another thread then.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, not yet, or it was taken before.
+ * Threads: any.
+ * Rust: `Container::take_seccomp_listener`.
+ */
+int pericarp_container_take_seccomp_listener(const pericarp_container_t *container,
+                                             int *out_fd,
+                                             pericarp_error_t **err);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -40,6 +40,11 @@ impl pericarp_container_t {
     pub(crate) fn new(container: Container) -> Self {
         pericarp_container_t { head: Head::new(Self::MARK), name: c_string(container.name()), container }
     }
+
+    /// For the functions that are in files of their own.
+    pub(crate) fn inner(&self) -> &Container {
+        &self.container
+    }
 }
 
 /// The specification that a JSON text and a structure of streams make together.

@@ -57,6 +57,7 @@ mod ipc;
 mod json;
 mod node;
 mod pod;
+mod seccomp;
 mod structs;
 mod version;
 
@@ -66,5 +67,6 @@ pub use handle::*;
 pub use ipc::*;
 pub use node::*;
 pub use pod::*;
+pub use seccomp::*;
 pub use structs::*;
 pub use version::*;

@@ -128,8 +128,7 @@ fn capable(capability: Capability) -> bool {
     u64::from_str_radix(bits.trim(), 16).expect("a set") & capability.bitmask() != 0
 }
 
-/// CVE-2022-29162. With `fields.inheritable` of init's capset(2) replaced by the bounding set, CapInh of the first two
-/// is a80425fb.
+/// CVE-2022-29162. With the bounding set as the inheritable one in init's capset(2), the first CapInh was a80425fb.
 fn an_inheritable_set_is_there_only_when_it_is_given() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -205,8 +204,8 @@ fn less_oom_score_adj_than_one_may_have_is_told() -> Outcome {
 }
 
 /// CVE-2019-16884, CVE-2025-52881: a root filesystem that has a proc of its own, of ordinary files, changes nothing and
-/// is not changed. With the path opened below `/proc` of the root filesystem instead of the private proc, the
-/// adjustment stays the host's and the file is written: both assertions failed.
+/// is not changed. With `/proc` of the root filesystem in place of the private proc, and no look at its type, the
+/// container was made and its adjustment was the host's, 0 and not 307.
 fn a_proc_in_the_root_filesystem_is_never_written_to() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

@@ -230,10 +230,13 @@ fn supervised(
     let mut stdout = container.take_stdout().ok_or("no pipe")?;
     container.start()?;
     let listener = container.take_seccomp_listener().ok_or("no listener")?;
+    // Before Linux 6.11 a filter has its users until they were waited for.
+    let waiting = container.clone();
+    let waiting = std::thread::spawn(move || waiting.wait());
     let count = supervise(&listener, answer);
+    assert!(waiting.join().expect("the waiter")?.success());
     let mut text = String::new();
     stdout.read_to_string(&mut text)?;
-    assert!(container.wait()?.success());
     container.remove()?;
     Ok((text, count))
 }

@@ -1,6 +1,7 @@
 //! Plans: what is written is what is read, no bytes can harm the reader, sizes are bounded, and the plan of an ordinary
 //! container is the one that is meant.
 
+mod attributes;
 mod golden;
 mod mutated;
 mod roundtrip;
