@@ -144,7 +144,7 @@ impl Attempt<'_> {
         let pidfd = sys::fd::duplicate(&child.pidfd).step("duplicate", "a pidfd")?;
         let dir = sys::fd::duplicate(dir).step("duplicate", "the state directory of the container")?;
         let host = self.pod.container(host)?.process();
-        self.pod.0.node.0.guests.add(host, process, pidfd, dir)
+        self.pod.0.node.0.guests.add_container(host, process, pidfd, dir)
     }
 
     /// Waits until init is at the barrier. A container that enters a PID namespace forks once more on the way: init
@@ -209,7 +209,7 @@ fn remembered(spec: &ContainerSpec) -> ContainerSpec {
     spec
 }
 
-fn lost() -> Error {
+pub(super) fn lost() -> Error {
     Error::new(ErrorKind::System, "keep").on("the process of the container")
 }
 

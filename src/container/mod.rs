@@ -1,10 +1,12 @@
 //! One isolated process tree in a pod.
 
 mod create;
+mod exec;
 pub(crate) mod exit;
 pub(crate) mod guests;
 mod handle;
 pub(crate) mod plan;
+mod process;
 pub(crate) mod seccomp;
 pub(crate) mod source;
 mod starting;
@@ -13,6 +15,7 @@ mod stdio;
 
 pub use handle::Container;
 pub use plan::Plan;
+pub use process::Process;
 pub use status::{ContainerStatus, ExitStatus};
 
 pub(crate) use create::{create, run};

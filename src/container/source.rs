@@ -19,7 +19,7 @@ use crate::pod::pins::{self, PodPins};
 use crate::pod::state;
 use crate::spawn::listen_in;
 use crate::spec::Propagation;
-use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
+use crate::sys::fd::{clear_of_stdio, duplicate, open_beneath, resolve};
 use crate::sys::mount::{clone_tree, set_attributes};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
@@ -46,6 +46,14 @@ impl<'a> Opener<'a> {
         let fd = clear_of_stdio(fd).step("duplicate", "a descriptor for init")?;
         self.open.push((slot, fd));
         Ok(())
+    }
+
+    /// The container that is entered, as its first process.
+    pub(crate) fn first_process(&mut self, plan: &Plan, pidfd: &OwnedFd) -> Result<()> {
+        match plan.sources.iter().position(|source| *source == Source::FirstProcess) {
+            Some(slot) => self.keep(slot, duplicate(pidfd).step("duplicate", "a pidfd")?),
+            None => Ok(()),
+        }
     }
 
     /// Makes the socket by which a detached container is started, in its directory of state.

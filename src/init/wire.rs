@@ -121,6 +121,8 @@ operations! {
     MOUNT_BELOW = 33,
     /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
     BARRIER_FOR_ALL = 60,
+    /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them.
+    JOIN_PROCESS = 61,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -181,6 +183,7 @@ calls! {
     CALL_SIGNALS = 41: "rt_sigprocmask",
     CALL_POLL = 70: "ppoll",
     CALL_ACCEPT = 71: "accept4",
+    CALL_ENTER = 72: "look at the root directory",
 }
 
 /// Reads fields one after the other.

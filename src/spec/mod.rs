@@ -5,6 +5,7 @@
 //! [`PodSpec::validate`] and [`ContainerSpec::validate`].
 
 mod container;
+mod exec;
 mod ipc;
 mod mount;
 mod name;
@@ -19,6 +20,7 @@ mod validate;
 mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
+pub use exec::ExecSpec;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };

@@ -11,13 +11,14 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{LAYERS, PodContext, ROOT, UPPER, compile, reaper};
+pub(crate) use build::{LAYERS, PodContext, ROOT, UPPER, compile, compile_exec, reaper};
 pub(crate) use source::Source;
 pub(crate) use step::{Create, Step};
 
 use std::fmt;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::init::wire;
@@ -68,6 +69,15 @@ impl Plan {
     pub(crate) fn barrier(&self) -> Option<usize> {
         let barrier = |step: &Step| matches!(step, Step::Barrier | Step::BarrierForAll { .. });
         self.steps.iter().position(barrier)
+    }
+
+    /// Says which namespaces of another process are joined.
+    pub(crate) fn resolve_joins(&mut self, all: CloneFlags) {
+        for step in &mut self.steps {
+            if let Step::JoinProcess { namespaces, .. } = step {
+                *namespaces = all.bits() as u32;
+            }
+        }
     }
 
     /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.

@@ -40,6 +40,8 @@ pub(crate) enum Source {
     Stdio(usize),
     /// The socket by which programs that did not make the container start it.
     StartSocket,
+    /// A pidfd of the first process of a container.
+    FirstProcess,
 }
 
 impl fmt::Display for Source {
@@ -74,6 +76,7 @@ impl fmt::Display for Source {
                 }
                 write!(f, "{}", super::step::Attributes(*attributes))
             }
+            Source::FirstProcess => write!(f, "the container's first process"),
             Source::StartSocket => write!(f, "a socket for those who start it"),
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
             Source::Stdio(index) => {

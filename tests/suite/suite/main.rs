@@ -13,6 +13,7 @@ mod defaults;
 mod detached;
 mod ending;
 mod errors;
+mod exec;
 mod failures;
 mod faults;
 mod host;
@@ -48,10 +49,11 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 22] = [
+        let own: [fn(&[&str]) -> bool; 23] = [
             cgroups::payload,
             defaults::payload,
             detached::payload,
+            exec::payload,
             faults::payload,
             host::payload,
             inherited::payload,
@@ -83,6 +85,7 @@ fn main() {
         detached::tests(),
         ending::tests(),
         errors::tests(),
+        exec::tests(),
         failures::tests(),
         faults::tests(),
         host::tests(),

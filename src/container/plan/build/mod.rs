@@ -1,10 +1,13 @@
 //! From a specification to the steps of init. Pure: nothing is opened, asked or made here.
 
+mod exec;
 mod mounts;
 mod process;
 mod rootfs;
 
 use std::path::Path;
+
+pub(crate) use exec::compile_exec;
 
 use super::step::Step;
 use super::{Plan, Slot, Source};
@@ -47,7 +50,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
             "the pod is ephemeral: it ends with the program that made it",
         ));
     }
-    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new() };
+    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new(), inside: None };
     build.namespaces();
     build.rootfs();
     build.mounts()?;
@@ -99,6 +102,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
+    /// The first process of the container that is entered, instead of one that is made.
+    inside: Option<Slot>,
 }
 
 impl Build<'_> {
