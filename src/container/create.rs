@@ -184,7 +184,7 @@ impl Attempt<'_> {
         let pidfd = sys::fd::duplicate(&child.pidfd).step("duplicate", "a pidfd")?;
         let dir = sys::fd::duplicate(dir).step("duplicate", "the state directory of the container")?;
         let host = self.pod.container(host)?.process();
-        self.pod.0.node.0.guests.add(host, process, pidfd, dir)
+        self.pod.0.node.0.guests.add_container(host, process, pidfd, dir)
     }
 
     /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. A
@@ -280,7 +280,7 @@ fn hook_state(spec: &ContainerSpec) -> Result<Option<OwnedFd>> {
     (!spec.hooks.start_container.is_empty()).then(file).transpose()
 }
 
-fn lost() -> Error {
+pub(super) fn lost() -> Error {
     Error::new(ErrorKind::System, "keep").on("the process of the container")
 }
 

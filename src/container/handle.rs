@@ -403,6 +403,7 @@ impl Container {
         let status = self.wait();
         if let Some(cgroup) = &self.0.cgroup {
             cgroup.kill()?;
+            self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
             cgroup.wait_empty(Some(KILLED))?;
         }
         status
@@ -441,11 +442,12 @@ impl Container {
             if !self.wait_end(Some(Duration::ZERO)) {
                 cgroup.kill()?;
             }
-            // A child of this program is not left as a zombie, and a cgroup is not empty before process 1 of a PID
+            // Children of this program are not left as zombies, and a cgroup is not empty before process 1 of a PID
             // namespace has been waited for (Linux 6.19 and later). Who waits later gets its status.
             if self.wait_end(Some(KILLED)) {
                 let _ = self.collect();
             }
+            self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
             cgroup.remove_tree()?;
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());

@@ -1,6 +1,7 @@
 //! One isolated process tree in a pod.
 
 mod create;
+mod exec;
 pub(crate) mod exit;
 pub(crate) mod guests;
 mod handle;
@@ -9,6 +10,7 @@ mod listener;
 mod lsm;
 pub(crate) mod plan;
 mod proc_at;
+mod process;
 pub(crate) mod seccomp;
 pub(crate) mod source;
 mod starting;
@@ -17,6 +19,7 @@ mod stdio;
 
 pub use handle::Container;
 pub use plan::Plan;
+pub use process::Process;
 pub use status::{ContainerStatus, ExitStatus};
 
 pub(crate) use create::{create, run};

@@ -23,7 +23,7 @@ use crate::spawn::listen_in;
 use crate::spawn::make_user_namespace;
 use crate::spec::{DeviceKind, IdMap, Propagation, split_data};
 use crate::sys;
-use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
+use crate::sys::fd::{clear_of_stdio, duplicate, open_beneath, resolve};
 use crate::sys::mount::{attr, clone_tree, filesystem, map_ids, set_attributes};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
@@ -62,6 +62,14 @@ impl<'a> Opener<'a> {
         let fd = clear_of_stdio(fd).step("duplicate", "a descriptor for init")?;
         self.open.push((slot, fd));
         Ok(())
+    }
+
+    /// The container that is entered, as its first process.
+    pub(crate) fn first_process(&mut self, plan: &Plan, pidfd: &OwnedFd) -> Result<()> {
+        match plan.sources.iter().position(|source| *source == Source::FirstProcess) {
+            Some(slot) => self.keep(slot, duplicate(pidfd).step("duplicate", "a pidfd")?),
+            None => Ok(()),
+        }
     }
 
     /// Makes the socket by which a detached container is started, in its directory of state.

@@ -13,6 +13,7 @@
 
 mod attributes;
 mod device;
+mod enter;
 mod fs;
 mod hook;
 mod identity;
@@ -91,7 +92,7 @@ static mut STATE: State = State { slots: [0; wire::MAX_SLOTS], null: 0, empty: 0
 /// Called once, by `_start`, with the initial stack pointer.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // Before anything else: nobody may look into this process, whatever PID namespace it is seen from (CVE-2016-9962).
-    let _ = syscall!(nr::PRCTL, process::PR_SET_DUMPABLE, 0);
+    process::hide();
     // SAFETY: the kernel puts the count and as many pointers to strings there.
     let plan_fd = unsafe { if *stack == 2 { parse(*stack.add(2) as *const u8) } else { -1 } };
     // SAFETY: there is one thread, and this is the only place where the two are borrowed.
@@ -220,6 +221,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::PERSONALITY => attributes::personality(fields)?,
         wire::ENTER_TIME => attributes::enter_time(state, fields)?,
         wire::SECCOMP_LISTENER => attributes::seccomp_listener(state, fields)?,
+        wire::JOIN_PROCESS => enter::join(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

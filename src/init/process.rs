@@ -4,7 +4,7 @@ use crate::sys::{EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr,
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
-pub const PR_SET_DUMPABLE: usize = 4;
+const PR_SET_DUMPABLE: usize = 4;
 const PR_SET_NAME: usize = 15;
 const SIG_SETMASK: usize = 2;
 pub const SIGCHLD: u32 = 17;
@@ -25,6 +25,11 @@ pub fn report(state: &State, failure: &Failure) {
         let detail = u32::from(failure.call) << 16 | failure.errno.0 as u32 & 0xffff;
         let _ = send(control, [wire::MSG_FAILED, state.step, detail]);
     }
+}
+
+/// Nobody without the privilege to look into any process may look into this one.
+pub fn hide() {
+    let _ = syscall!(nr::PRCTL, PR_SET_DUMPABLE, 0);
 }
 
 /// Gives every signal its default action: ignored ones would stay ignored through execve(2).
@@ -152,6 +157,8 @@ pub fn send_fd(state: &State, mut fields: Reader) -> Done {
 /// program, and all that it has is what the container's program will have: it enters the namespace last, where others
 /// may already be waiting for it (CVE-2016-9962).
 pub fn enter_pid(state: &State) -> Done {
+    // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
+    hide();
     let mut pidfd = -1i32;
     let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
     if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? == 0 {

@@ -12,6 +12,7 @@ pub const EINTR: Errno = Errno(4);
 pub const ECHILD: Errno = Errno(10);
 pub const EAGAIN: Errno = Errno(11);
 pub const EACCES: Errno = Errno(13);
+pub const EBUSY: Errno = Errno(16);
 pub const EEXIST: Errno = Errno(17);
 pub const ENOTDIR: Errno = Errno(20);
 pub const EINVAL: Errno = Errno(22);
@@ -252,6 +253,13 @@ pub fn stat(fd: i32) -> Result<(u32, u64), Errno> {
     } else {
         (buffer[3] as u32, buffer[5])
     })
+}
+
+/// The device of the filesystem that a file is on, by fstat(2).
+pub fn device(fd: i32) -> Result<u64, Errno> {
+    let mut buffer = [0u64; 18];
+    syscall!(nr::FSTAT, fd, buffer.as_mut_ptr())?;
+    Ok(buffer[0])
 }
 
 /// The type of the filesystem that a file is on.

@@ -160,6 +160,8 @@ operations! {
     ROOT_PROPAGATION = 53,
     /// As `NEW_FILESYSTEM`; then the number of options that stand alone, and these.
     NEW_FILESYSTEM_WITH = 51,
+    /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them.
+    JOIN_PROCESS = 61,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -234,6 +236,7 @@ calls! {
 
     CALL_FCHOWN = 60: "fchownat",
     CALL_UNLINK = 61: "unlinkat",
+    CALL_ENTER = 72: "look at the root directory",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -23,6 +23,9 @@ use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{self, thread};
 
+/// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
+const KILLED: Duration = Duration::from_secs(10);
+
 /// A pod: namespaces, shared memory, volumes and a cgroup that containers have in common.
 ///
 /// A handle: cloning it is cheap, dropping it removes nothing. Any thread may use it, and other programs may use the
@@ -359,6 +362,9 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
             // Before the cgroup goes: process 1 of a PID namespace ends only when all that died in it have been reaped,
             // and since Linux 6.19 its cgroup is not empty until then.
             cgroup.kill()?;
+            for (process, _) in &children {
+                node.0.guests.wait_for_programs(process, KILLED);
+            }
             reap_all(children);
         }
         cgroup.remove_tree()?;
@@ -375,7 +381,7 @@ pub(crate) fn remove_cgroup(node: &Node, dir: &OwnedFd, id: &str) -> Result<()> 
 /// Waits until the processes, which were killed, have ended, as they do, and takes the statuses of those that are this
 /// program's children: they are not left as zombies.
 fn reap_all(mut processes: Vec<(ProcessRef, OwnedFd)>) {
-    let deadline = Deadline::after(Some(Duration::from_secs(10)));
+    let deadline = Deadline::after(Some(KILLED));
     while !processes.is_empty() && !deadline.passed() {
         let mut fds: Vec<PollFd<'_>> =
             processes.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();

@@ -6,6 +6,7 @@
 
 mod container;
 mod device;
+mod exec;
 mod hooks;
 mod idmap;
 mod ipc;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
 pub use device::{Device, DeviceAccess, DeviceKind, DeviceRule, DeviceRuleKind};
+pub use exec::ExecSpec;
 pub use hooks::{Hook, Hooks};
 pub use idmap::IdMapping;
 pub use ipc::{

@@ -245,6 +245,10 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.slot(*slot);
             wire::BARRIER_FOR_ALL
         }
+        Step::JoinProcess { process, namespaces } => {
+            w.slot(*process).u32(*namespaces);
+            wire::JOIN_PROCESS
+        }
         Step::Exec { candidates, args, env } => {
             w.u32(candidates.len() as u32).u32(args.len() as u32).u32(env.len() as u32);
             for text in candidates.iter().chain(args).chain(env) {

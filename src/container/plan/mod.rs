@@ -11,13 +11,16 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{HOST, LAYERS, PodContext, ROOT, UPPER, compile, hook, proc_of_namespace, reaper};
+pub(crate) use build::{
+    HOST, LAYERS, PodContext, ROOT, UPPER, compile, compile_exec, hook, proc_of_namespace, reaper,
+};
 pub(crate) use source::{Source, Spread};
 pub(crate) use step::{Create, Step};
 
 use std::fmt;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::init::wire;
@@ -73,6 +76,15 @@ impl Plan {
     /// Whether the filter has a listener, which init hands over when it has loaded the filter.
     pub(crate) fn listens(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Seccomp(program) if program.listens()))
+    }
+
+    /// Says which namespaces of another process are joined.
+    pub(crate) fn resolve_joins(&mut self, all: CloneFlags) {
+        for step in &mut self.steps {
+            if let Step::JoinProcess { namespaces, .. } = step {
+                *namespaces = all.bits() as u32;
+            }
+        }
     }
 
     /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.

@@ -57,6 +57,8 @@ pub(crate) enum Source {
     Stdio(usize),
     /// The socket by which programs that did not make the container start it.
     StartSocket,
+    /// A pidfd of the first process of a container.
+    FirstProcess,
     /// The library's own proc of the host's PID namespace, which nothing can be mounted over.
     PrivateProc,
     /// The time namespace that a file of the host refers to.
@@ -154,6 +156,7 @@ impl fmt::Display for Source {
                 }
                 write!(f, "{}{}", Changes(change), Mapped(idmap))
             }
+            Source::FirstProcess => write!(f, "the container's first process"),
             Source::StartSocket => write!(f, "a socket for those who start it"),
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
             Source::HookState => write!(f, "the state for the hooks"),

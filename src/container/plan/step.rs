@@ -146,6 +146,11 @@ pub(crate) enum Step {
     BarrierForAll {
         slot: Slot,
     },
+    JoinProcess {
+        process: Slot,
+        /// `CLONE_NEW…`; the library fills it in before the plan is encoded.
+        namespaces: u32,
+    },
     Exec {
         candidates: Vec<String>,
         args: Vec<String>,
@@ -337,6 +342,7 @@ impl fmt::Display for Step {
             Step::Barrier => write!(f, "wait for the start"),
             Step::Pause => write!(f, "wait for the hooks of the creation"),
             Step::RunHook { path, .. } => write!(f, "run the startContainer hook {path}"),
+            Step::JoinProcess { .. } => write!(f, "join the namespaces of the container"),
             Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),

@@ -17,6 +17,7 @@ mod detached;
 mod devices;
 mod ending;
 mod errors;
+mod exec;
 mod failures;
 mod faults;
 mod hooks;
@@ -59,6 +60,7 @@ fn main() {
             custom_seccomp::payload,
             defaults::payload,
             detached::payload,
+            exec::payload,
             faults::payload,
             host::payload,
             inherited::payload,
@@ -94,6 +96,7 @@ fn main() {
         devices::tests(),
         ending::tests(),
         errors::tests(),
+        exec::tests(),
         failures::tests(),
         faults::tests(),
         hooks::tests(),

@@ -26,12 +26,18 @@ impl Build<'_> {
         Ok(())
     }
 
+    /// Where it runs while it is prepared.
+    pub(super) fn first_affinity(&mut self) -> Result<()> {
+        let affinity = self.container.cpu_affinity.as_ref();
+        affinity
+            .and_then(|affinity| affinity.initial.as_ref())
+            .map_or(Ok(()), |list| self.affinity("cpuAffinity.initial", list))
+    }
+
     /// What is to be so while the container is made.
     pub(super) fn first_attributes(&mut self) -> Result<()> {
         let container = self.container;
-        if let Some(list) = container.cpu_affinity.as_ref().and_then(|affinity| affinity.initial.as_ref()) {
-            self.affinity("cpuAffinity.initial", list)?;
-        }
+        self.first_affinity()?;
         match &container.time {
             TimeNamespace::Host => {}
             TimeNamespace::Path(path) => {

@@ -2,11 +2,14 @@
 
 mod attributes;
 mod devices;
+mod exec;
 mod mounts;
 mod process;
 mod rootfs;
 
 use std::path::Path;
+
+pub(crate) use exec::compile_exec;
 
 use super::step::Step;
 use super::{Plan, Slot, Source, Spread};
@@ -53,8 +56,15 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
             "the pod is ephemeral: it ends with the program that made it",
         ));
     }
-    let mut build =
-        Build { plan: Plan::new(), pod, container, fresh: Vec::new(), proc: None, late_readonly: Vec::new() };
+    let mut build = Build {
+        plan: Plan::new(),
+        pod,
+        container,
+        fresh: Vec::new(),
+        proc: None,
+        late_readonly: Vec::new(),
+        inside: None,
+    };
     build.namespaces();
     build.first_attributes()?;
     build.rootfs();
@@ -144,6 +154,8 @@ struct Build<'a> {
     proc: Option<Slot>,
     /// Mounts that become read-only when all is made that goes into them: the slot, and the path.
     late_readonly: Vec<(Slot, String)>,
+    /// The first process of the container that is entered, instead of one that is made.
+    inside: Option<Slot>,
 }
 
 impl Build<'_> {

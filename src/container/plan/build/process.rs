@@ -38,18 +38,20 @@ impl Build<'_> {
                 self.plan.source(Source::Stdio(index))
             };
         }
-        self.plan.step(Step::Pivot);
-        self.root_propagation();
+        self.arrive();
         self.plan.step(Step::Stdio(stdio));
-        let enters = match self.pod.pid_mode(container) {
-            PidMode::Container | PidMode::Host => None,
-            PidMode::Pod => Some(Source::Namespace(Kind::Pid)),
-            PidMode::Target(name) => Some(Source::TargetPid(name.clone())),
-            PidMode::Path(path) => Some(Source::NamespaceAt { kind: Kind::Pid, path: path.clone() }),
+        let enters = match (self.pod.pid_mode(container), self.inside) {
+            (PidMode::Host, _) => None,
+            (_, Some(process)) => Some(process),
+            (PidMode::Container, None) => None,
+            (PidMode::Pod, None) => Some(self.plan.source(Source::Namespace(Kind::Pid))),
+            (PidMode::Target(name), None) => Some(self.plan.source(Source::TargetPid(name.clone()))),
+            (PidMode::Path(path), None) => {
+                Some(self.plan.source(Source::NamespaceAt { kind: Kind::Pid, path: path.clone() }))
+            }
         };
         let enters_pid = enters.is_some();
-        if let Some(source) = enters {
-            let slot = self.plan.source(source);
+        if let Some(slot) = enters {
             self.plan.step(Step::Join { slot, kind: Kind::Pid });
         }
         for limit in &container.rlimits {

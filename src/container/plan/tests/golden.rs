@@ -1,8 +1,8 @@
 //! The plan of an ordinary container, word by word: a change of it is a change of what every container is, and is to
 //! be seen in a review.
 
-use crate::container::plan::{PodContext, compile, reaper};
-use crate::spec::{ContainerSpec, PidMode, PodSpec, Rootfs};
+use crate::container::plan::{PodContext, compile, compile_exec, reaper};
+use crate::spec::{ContainerSpec, ExecSpec, PidMode, PodSpec, Rootfs};
 
 /// The number of instructions of a filter is tested where filters are.
 fn without_counts(text: &str) -> String {
@@ -50,4 +50,12 @@ fn the_plan_of_a_container_in_the_pid_namespace_of_its_pod() {
         .user(1000, 1000);
     is_golden(&explained(&pod, &container), "pod_pid.txt", include_str!("pod_pid.txt"));
     is_golden(&reaper(&pod).to_string(), "reaper.txt", include_str!("reaper.txt"));
+}
+
+#[test]
+fn the_plan_of_another_program_in_a_container() {
+    let container = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]).cwd("/work");
+    let whole = ExecSpec::new(["other", "argument"]).user(1000, 1000).over(&container).unwrap();
+    let plan = compile_exec(&PodContext { spec: &PodSpec::new("web") }, &whole).unwrap();
+    is_golden(&without_counts(&plan.to_string()), "exec.txt", include_str!("exec.txt"));
 }

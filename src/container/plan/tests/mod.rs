@@ -66,7 +66,7 @@ impl<'a> Fields<'a> {
 /// The fields of an operation in the order in which init reads them; see `init/`.
 fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
     match operation {
-        wire::JOIN => f.u32().and(f.u32()).map(drop),
+        wire::JOIN | wire::JOIN_PROCESS => f.u32().and(f.u32()).map(drop),
         wire::UNSHARE | wire::UMASK | wire::SEND_FD | wire::BARRIER_FOR_ALL => f.u32().map(drop),
         wire::NEW_FILESYSTEM => {
             f.u32()?;

@@ -174,6 +174,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         name().prop_map(Step::SetName),
         slot().prop_map(|slot| Step::SendFd { slot }),
         slot().prop_map(|slot| Step::BarrierForAll { slot }),
+        (slot(), any::<u32>()).prop_map(|(process, namespaces)| Step::JoinProcess { process, namespaces }),
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
         (slot(), text(), vec(text(), 0..5), vec(text(), 0..5), proptest::option::of(any::<u32>()))
@@ -287,6 +288,7 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::SetName(name) => (wire::SET_NAME, vec![t(name)]),
         Step::SendFd { slot } => (wire::SEND_FD, vec![s(slot)]),
         Step::Barrier => (wire::BARRIER, vec![]),
+        Step::JoinProcess { process, namespaces } => (wire::JOIN_PROCESS, vec![s(process), n(*namespaces)]),
         Step::BarrierForAll { slot } => (wire::BARRIER_FOR_ALL, vec![s(slot)]),
         Step::Exec { candidates, args, env } => {
             let counts = [candidates.len(), args.len(), env.len()].map(|count| n(count as u32));
