@@ -51,20 +51,24 @@
 
 mod caller;
 mod container;
+mod container_life;
 mod error;
 mod handle;
 mod ipc;
 mod json;
 mod node;
 mod pod;
+mod pod_life;
 mod structs;
 mod version;
 
 pub use container::*;
+pub use container_life::*;
 pub use error::*;
 pub use handle::*;
 pub use ipc::*;
 pub use node::*;
 pub use pod::*;
+pub use pod_life::*;
 pub use structs::*;
 pub use version::*;
