@@ -51,22 +51,28 @@
 
 mod caller;
 mod container;
+mod container_life;
 mod error;
 mod handle;
 mod ipc;
 mod json;
 mod node;
 mod pod;
+mod pod_life;
 mod seccomp;
 mod structs;
+mod update;
 mod version;
 
 pub use container::*;
+pub use container_life::*;
 pub use error::*;
 pub use handle::*;
 pub use ipc::*;
 pub use node::*;
 pub use pod::*;
+pub use pod_life::*;
 pub use seccomp::*;
 pub use structs::*;
+pub use update::*;
 pub use version::*;
