@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::plan::{self, Plan, PodContext};
 use super::source::Opener;
 use super::stdio;
-use super::{Container, ExitStatus, Inner, Started};
+use super::{Container, ExitStatus, Inner, Started, Terminal};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
@@ -60,7 +60,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         }
         result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
     }
-    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None };
+    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None, terminal: None };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
     match own.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => Ok(container),
@@ -79,6 +79,7 @@ struct Attempt<'a> {
     plan: Plan,
     cgroup: Option<Cgroup>,
     process: Option<Child>,
+    terminal: Option<Terminal>,
 }
 
 impl Attempt<'_> {
@@ -92,7 +93,7 @@ impl Attempt<'_> {
         if cgroup.is_frozen()? {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
-        let (stdio, pipes) = stdio::open(self.spec)?;
+        let (stdio, mut pipes) = stdio::open(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
             control.start()?;
@@ -123,6 +124,7 @@ impl Attempt<'_> {
         if let PidMode::Target(host) = &pid_mode {
             self.join_guests(host, &dir, process)?;
         }
+        pipes.terminal = self.terminal.take();
         let child = self.process.take().ok_or_else(lost)?;
         let exit = super::exit::slot(&state.process);
         Ok(Container(Arc::new(Inner {
@@ -158,6 +160,7 @@ impl Attempt<'_> {
         while !(ready && entered) {
             match control.receive()? {
                 Message::Ready => ready = true,
+                Message::Terminal(master) => self.terminal = Some(Terminal::new(master)),
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;
                     if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
+use super::terminal::Terminal;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
@@ -136,6 +137,11 @@ impl Container {
         lock(&self.0.pipes).stderr.take()
     }
 
+    /// Takes the terminal that was asked for.
+    pub fn take_terminal(&self) -> Option<Terminal> {
+        lock(&self.0.pipes).terminal.take()
+    }
+
     fn error(&self, verb: &str, error: Error) -> Error {
         error.within(format!("{verb} container {:?} of pod {}", self.name(), self.0.pod.name()))
     }
@@ -218,7 +224,7 @@ impl Container {
             match control.receive()? {
                 Message::Ready => ready = true,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Fd(_) => {}
+                Message::Fd(_) | Message::Terminal(_) => {}
                 Message::Closed if ready => break,
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")

@@ -17,6 +17,7 @@ mod identity;
 mod process;
 mod starters;
 mod sys;
+mod terminal;
 mod wire;
 
 use sys::{EINVAL, Errno, nr, syscall};
@@ -201,6 +202,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
         wire::BARRIER_FOR_ALL => starters::barrier(state, fields)?,
+        wire::TERMINAL => terminal::open(state, fields)?,
+        wire::CONTROLLING_TERMINAL => terminal::control()?,
         wire::JOIN_PROCESS => enter::join(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }

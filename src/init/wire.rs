@@ -23,6 +23,8 @@ pub const MAX_SLOTS: usize = 4096;
 pub const MAX_POINTERS: usize = 40_000;
 /// The slot of the control socket.
 pub const CONTROL: u32 = 0;
+/// Where a slot may be missing.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// What to make at the target of a mount that does not exist.
 pub const CREATE_NOTHING: u32 = 0;
@@ -44,6 +46,8 @@ pub const MSG_FAILED: u32 = 2;
 pub const MSG_FD: u32 = 3;
 /// The message to init that ends the barrier.
 pub const MSG_START: u32 = 4;
+/// The master of a terminal comes along.
+pub const MSG_TERMINAL: u32 = 60;
 
 /// The operations of init.
 macro_rules! operations {
@@ -123,6 +127,11 @@ operations! {
     BARRIER_FOR_ALL = 60,
     /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them.
     JOIN_PROCESS = 61,
+    /// Make a terminal: slot of the devpts or `NO_SLOT` for that at its path, slot to store it in, slot to store a mount
+    /// of it in or `NO_SLOT`, its owner, width and height, or 0 and 0.
+    TERMINAL = 62,
+    /// Make standard input the controlling terminal.
+    CONTROLLING_TERMINAL = 63,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -184,6 +193,11 @@ calls! {
     CALL_POLL = 70: "ppoll",
     CALL_ACCEPT = 71: "accept4",
     CALL_ENTER = 72: "look at the root directory",
+    CALL_TIOCSPTLCK = 73: "ioctl(TIOCSPTLCK)",
+    CALL_TIOCGPTPEER = 74: "ioctl(TIOCGPTPEER)",
+    CALL_TIOCSWINSZ = 75: "ioctl(TIOCSWINSZ)",
+    CALL_TIOCSCTTY = 76: "ioctl(TIOCSCTTY)",
+    CALL_FCHOWN = 77: "fchown",
 }
 
 /// Reads fields one after the other.

@@ -86,6 +86,7 @@ fn settle(
         match control.receive()? {
             Message::Fd(fd) => proc = Some(fd),
             Message::Ready => break,
+            Message::Terminal(_) => {}
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
             Message::Closed => {
                 return Err(Error::new(ErrorKind::System, "start")

@@ -23,6 +23,8 @@ pub(crate) enum Message {
     Failed { step: usize, call: u16, errno: Errno },
     /// A file descriptor.
     Fd(OwnedFd),
+    /// The master of a terminal.
+    Terminal(OwnedFd),
     /// Init has executed the program, or has ended.
     Closed,
 }
@@ -85,6 +87,7 @@ impl Control {
                 errno: Errno::from_raw((word(8) & 0xffff) as i32),
             }),
             (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
+            (12, wire::MSG_TERMINAL, Some(fd)) => Ok(Message::Terminal(fd)),
             _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
         }
     }

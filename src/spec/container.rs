@@ -10,6 +10,7 @@ use super::pod::PidMode;
 use super::resources::Resources;
 use super::security::Security;
 use super::stdio::{Stdio, StdioSet};
+use super::terminal::ConsoleSize;
 
 /// A container to make with `Pod::create_container`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +62,13 @@ pub struct ContainerSpec {
     /// The signal that asks the container to end; `SIGTERM` (15) unless said otherwise.
     #[serde(default = "ContainerSpec::default_stop_signal")]
     pub stop_signal: i32,
+    /// Whether standard input, output and error are a terminal, which the container's handle gives away the master of. The
+    /// three streams must then be left as they are by default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// The size of the terminal at first; 0 by 0 unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
     /// Whether the container, once it is made, outlives its maker before its start, and every program of the node's
     /// owner may start it. Otherwise only its maker can, and it ends with that. Not for ephemeral pods.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -104,6 +112,8 @@ impl ContainerSpec {
             resources: Resources::default(),
             pid: None,
             stop_signal: Self::default_stop_signal(),
+            terminal: false,
+            console_size: None,
             detached: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -204,6 +214,18 @@ impl ContainerSpec {
     /// Sets [`stop_signal`](Self::stop_signal).
     pub fn stop_signal(mut self, signal: i32) -> Self {
         self.stop_signal = signal;
+        self
+    }
+
+    /// Sets [`terminal`](Self::terminal).
+    pub fn terminal(mut self, on: bool) -> Self {
+        self.terminal = on;
+        self
+    }
+
+    /// Sets [`console_size`](Self::console_size).
+    pub fn console_size(mut self, width: u16, height: u16) -> Self {
+        self.console_size = Some(ConsoleSize { width, height });
         self
     }
 

@@ -14,6 +14,7 @@ mod resources;
 mod security;
 mod stdio;
 mod sysctl;
+mod terminal;
 mod validate;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use resources::{
 };
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
+pub use terminal::ConsoleSize;
 
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::RlimitResource;
+use crate::spec::{ConsoleSize, RlimitResource};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -115,6 +115,16 @@ pub(crate) enum Step {
     BarrierForAll {
         slot: Slot,
     },
+    Terminal {
+        slot: Slot,
+        /// `None` for the one that is at its path.
+        devpts: Option<Slot>,
+        /// Where a mount of it goes.
+        console: Option<Slot>,
+        user: u32,
+        size: ConsoleSize,
+    },
+    ControllingTerminal,
     JoinProcess {
         process: Slot,
         /// `CLONE_NEW…`; the library fills it in before the plan is encoded.
@@ -219,6 +229,10 @@ impl fmt::Display for Step {
             Step::SetName(name) => write!(f, "take the name {name}"),
             Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
             Step::Barrier => write!(f, "wait for the start"),
+            Step::Terminal { user, size: ConsoleSize { width, height }, .. } => {
+                write!(f, "make a terminal for user {user}, {width}x{height} characters")
+            }
+            Step::ControllingTerminal => write!(f, "make the terminal that of the session"),
             Step::JoinProcess { .. } => write!(f, "join the namespaces of the container"),
             Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),

@@ -40,6 +40,7 @@ mod stdio;
 mod stopping;
 mod stress;
 mod sysctls;
+mod terminal;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -111,6 +112,7 @@ fn main() {
         stopping::tests(),
         stress::tests(),
         sysctls::tests(),
+        terminal::tests(),
         volumes::tests(),
     ]
     .into_iter()

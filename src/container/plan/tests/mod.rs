@@ -143,12 +143,14 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::TERMINAL => (0..6).try_for_each(|_| f.u32().map(drop)),
         wire::SETSID
         | wire::ROOT_READONLY
         | wire::PIVOT
         | wire::NO_NEW_PRIVILEGES
         | wire::ENTER_PID
         | wire::BARRIER
+        | wire::CONTROLLING_TERMINAL
         | wire::REAP => Ok(()),
         _ => Err(Malformed),
     }

@@ -59,6 +59,6 @@ fn operations_have_numbers_of_their_own() {
         assert!(other.is_none_or(|other| other == name), "{name}");
     }
     // Every operation was met, up to the last one.
-    let all = (wire::JOIN..=wire::MOUNT_BELOW).chain(wire::BARRIER_FOR_ALL..=wire::JOIN_PROCESS);
+    let all = (wire::JOIN..=wire::MOUNT_BELOW).chain(wire::BARRIER_FOR_ALL..=wire::CONTROLLING_TERMINAL);
     assert_eq!(seen.into_keys().collect::<Vec<_>>(), all.collect::<Vec<_>>());
 }
