@@ -160,7 +160,7 @@ impl Attempt<'_> {
         while !(ready && entered) {
             match control.receive()? {
                 Message::Ready => ready = true,
-                Message::Terminal(master) => self.terminal = Some(Terminal::new(master)),
+                Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;
                     if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {

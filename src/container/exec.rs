@@ -148,7 +148,7 @@ impl Attempt<'_> {
         while !(ready && entered) {
             match control.receive()? {
                 Message::Ready => ready = true,
-                Message::Terminal(master) => self.terminal = Some(Terminal::new(master)),
+                Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
                     let pid = self.container.0.pod.0.node.0.proc.pid_of(last.as_fd())?;
                     if let Some(before) = self.process.replace(Child { pid, pidfd: last }) {

@@ -20,10 +20,6 @@ use crate::sys::{thread, tty};
 pub struct Terminal(File);
 
 impl Terminal {
-    pub(crate) fn new(master: OwnedFd) -> Self {
-        Terminal(File::from(master))
-    }
-
     /// Sets the size in characters. The processes in the foreground get `SIGWINCH`.
     pub fn resize(&self, width: u16, height: u16) -> Result<()> {
         tty::resize(&self.0, width, height).step("resize", "the terminal")
@@ -102,6 +98,13 @@ impl Write for &Terminal {
 impl AsFd for Terminal {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Terminal {
+    /// The master that somebody has sent.
+    fn from(master: OwnedFd) -> Terminal {
+        Terminal(File::from(master))
     }
 }
 

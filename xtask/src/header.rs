@@ -18,7 +18,8 @@ Writes include/pericarp.h, the C header, from the doc comments of the crate peri
 const HEADER: &str = "include/pericarp.h";
 
 /// In the order in which a reader wants them.
-const SOURCES: &[&str] = &["error", "handle", "version", "structs", "node", "pod", "ipc", "container"];
+const SOURCES: &[&str] =
+    &["error", "handle", "version", "structs", "node", "pod", "ipc", "container", "exec", "terminal"];
 
 /// The section of the library's documentation that is the header's first comment.
 const PROMISES: &str = "# The host program is a guest of nobody";

@@ -14,6 +14,7 @@ tests![
     pod_runs,
     embed_runs,
     ipc_runs,
+    exec_runs,
     pod_runs_as_a_user_would_build_it,
     pod_runs_with_cargo_s_shared_library,
     all_run_with_the_address_sanitizer,
@@ -22,7 +23,7 @@ tests![
     the_go_programs_run,
 ];
 
-const ALL: [&str; 3] = ["pod", "embed", "ipc"];
+const ALL: [&str; 4] = ["pod", "embed", "ipc", "exec"];
 
 fn runs(compiler: &[&str], name: &str) -> Outcome {
     if let Some(reason) = lacks(&["cc", "busybox"]) {
@@ -55,6 +56,10 @@ fn embed_runs() -> Outcome {
 
 fn ipc_runs() -> Outcome {
     runs(C11, "ipc")
+}
+
+fn exec_runs() -> Outcome {
+    runs(C11, "exec")
 }
 
 /// Installs the library into a directory of its own.
@@ -152,7 +157,11 @@ fn the_makefile_builds_them() -> Outcome {
     make.arg(format!("OUT={}", directory.path().display()));
     finish(make.arg(format!("PERICARP_LIB={}", static_library()?.display())))?;
     let made = |name: &&str| directory.path().join(name).exists();
-    if ["pod", "embed", "ipc", "ipc_peer"].iter().all(made) { PASS } else { fail("not all were built") }
+    if ["pod", "embed", "ipc", "exec", "ipc_peer"].iter().all(made) {
+        PASS
+    } else {
+        fail("not all were built")
+    }
 }
 
 /// The quickstart, and the load program under Go's race detector.

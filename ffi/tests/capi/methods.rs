@@ -1,4 +1,4 @@
-//! What the Rust library can do, the C interface can do: every public method of the four types of handles is named in
+//! What the Rust library can do, the C interface can do: every public method of the types of handles is named in
 //! a `Rust:` line of the header, or has a reason here.
 
 use std::collections::BTreeSet;
@@ -17,6 +17,9 @@ const TYPES: &[(&str, &str, &str)] = &[
     ("Pod", "src/pod/handle.rs", "impl Pod {"),
     ("PodIpc", "src/pod/ipc_handle.rs", "impl<'a> PodIpc<'a> {"),
     ("Container", "src/container/handle.rs", "impl Container {"),
+    ("Container", "src/container/exec.rs", "impl Container {"),
+    ("Process", "src/container/process.rs", "impl Process {"),
+    ("Terminal", "src/container/terminal.rs", "impl Terminal {"),
 ];
 
 /// Methods that C has no function for, and why.
