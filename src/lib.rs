@@ -44,7 +44,7 @@ pub mod spec;
 mod sys;
 
 pub use cgroup::CgroupParent;
-pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process};
+pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};
 pub use node::{Node, NodeOptions, Recovery};
 pub use pod::ipc::{

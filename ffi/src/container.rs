@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use std::ptr::{null, null_mut};
 
+use pericarp::spec::StdioSet;
 use pericarp::{Container, ContainerSpec, Stdio};
 
 use crate::caller::{Caller, c_string, give, known_flags, text_for_caller};
@@ -52,18 +53,31 @@ pub(crate) fn container_spec(
     json: *const c_char,
     stdio: *const pericarp_stdio_t,
 ) -> Result<ContainerSpec, Problem> {
-    let json = caller.text(json, "json")?;
-    let given = if stdio.is_null() { None } else { Some(caller.structure(stdio, "stdio")?) };
+    let (json, given) = (caller.text(json, "json")?, given_streams(caller, stdio)?);
     let mut spec: ContainerSpec = json::read(json)?;
-    let Some(given) = given else { return Ok(spec) };
+    put_streams(given, &mut spec.stdio)?;
+    Ok(spec)
+}
+
+/// The structure of streams, where there is one.
+pub(crate) fn given_streams(
+    caller: Caller,
+    stdio: *const pericarp_stdio_t,
+) -> Result<Option<pericarp_stdio_t>, Problem> {
+    if stdio.is_null() { Ok(None) } else { caller.structure(stdio, "stdio").map(Some) }
+}
+
+/// Puts the descriptors of the structure in the place of streams.
+pub(crate) fn put_streams(given: Option<pericarp_stdio_t>, streams: &mut StdioSet) -> Result<(), Problem> {
+    let Some(given) = given else { return Ok(()) };
     known_flags(given.flags, 0, "stdio->flags")?;
     if given.reserved != 0 {
         return Err(Problem::argument("stdio->reserved", "is not 0"));
     }
     for (stream, fd, name) in [
-        (&mut spec.stdio.stdin, given.stdin_fd, "stdio->stdin_fd"),
-        (&mut spec.stdio.stdout, given.stdout_fd, "stdio->stdout_fd"),
-        (&mut spec.stdio.stderr, given.stderr_fd, "stdio->stderr_fd"),
+        (&mut streams.stdin, given.stdin_fd, "stdio->stdin_fd"),
+        (&mut streams.stdout, given.stdout_fd, "stdio->stdout_fd"),
+        (&mut streams.stderr, given.stderr_fd, "stdio->stderr_fd"),
     ] {
         match fd {
             -1 => {}
@@ -76,7 +90,7 @@ pub(crate) fn container_spec(
             }
         }
     }
-    Ok(spec)
+    Ok(())
 }
 
 /// A copy of a caller's descriptor, close-on-exec and not in the place of a standard stream.

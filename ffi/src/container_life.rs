@@ -18,7 +18,7 @@ pub const PERICARP_CONTAINER_RUNNING: u32 = 2;
 pub const PERICARP_CONTAINER_EXITED: u32 = 3;
 
 /// No limit for a negative time.
-fn timeout(milliseconds: i64) -> Option<Duration> {
+pub(crate) fn timeout(milliseconds: i64) -> Option<Duration> {
     u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 

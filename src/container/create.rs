@@ -14,7 +14,7 @@ use super::lsm;
 use super::plan::{self, Plan, PodContext};
 use super::source::Opener;
 use super::stdio;
-use super::{Container, ExitStatus, Inner, Started};
+use super::{Container, ExitStatus, Inner, Started, Terminal};
 use crate::cgroup::{Cgroup, DeviceGuard};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
@@ -80,6 +80,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         process: None,
         hooks_ran: false,
         listener: Listener::default(),
+        terminal: None,
     };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
     match own.and_then(|own| attempt.run(own, at_once)) {
@@ -106,6 +107,7 @@ struct Attempt<'a> {
     /// Whether hooks have run, so that those of the end must.
     hooks_ran: bool,
     listener: Listener,
+    terminal: Option<Terminal>,
 }
 
 impl Attempt<'_> {
@@ -120,7 +122,7 @@ impl Attempt<'_> {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
         self.listener = Listener::connect(self.spec)?;
-        let (stdio, pipes) = stdio::open(self.spec)?;
+        let (stdio, mut pipes) = stdio::open(self.spec)?;
         let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
@@ -162,6 +164,7 @@ impl Attempt<'_> {
         if let PidMode::Target(host) = &pid_mode {
             self.join_guests(host, &dir, process)?;
         }
+        pipes.terminal = self.terminal.take();
         let child = self.process.take().ok_or_else(lost)?;
         let exit = super::exit::slot(&state.process);
         Ok(Container(Arc::new(Inner {
@@ -211,6 +214,7 @@ impl Attempt<'_> {
                     Hooks { pod: self.pod, spec: self.spec }.creation(child)?;
                     control.start()?;
                 }
+                Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;
                     if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {

@@ -15,7 +15,7 @@ use super::plan::{self, Plan, PodContext};
 use super::process::{Inner, Process};
 use super::source::Opener;
 use super::stdio;
-use super::{Container, exit};
+use super::{Container, Terminal, exit};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::init::wire;
@@ -62,8 +62,13 @@ impl Container {
         if cgroup.is_frozen()? {
             return Err(frozen("enter the frozen container", self.name()));
         }
-        let mut attempt =
-            Attempt { container: self, plan, process: None, listener: Listener::connect(&whole)? };
+        let mut attempt = Attempt {
+            container: self,
+            plan,
+            process: None,
+            listener: Listener::connect(&whole)?,
+            terminal: None,
+        };
         attempt.run(&whole, first, cgroup).map_err(|error| {
             attempt.undo();
             // Whatever failed, it failed for that.
@@ -103,13 +108,14 @@ struct Attempt<'a> {
     plan: Plan,
     process: Option<Child>,
     listener: Listener,
+    terminal: Option<Terminal>,
 }
 
 impl Attempt<'_> {
     fn run(&mut self, spec: &ContainerSpec, first: &OwnedFd, cgroup: &Cgroup) -> Result<Process> {
         let container = &self.container.0;
         let node = &container.pod.0.node;
-        let (stdio, pipes) = stdio::open(spec)?;
+        let (stdio, mut pipes) = stdio::open(spec)?;
         let (control, inits) = Control::pair()?;
         self.process = Some(self.launch(first, cgroup, inits, stdio)?);
         self.settle(&control, spec)?;
@@ -137,6 +143,7 @@ impl Attempt<'_> {
                 }
             }
         }
+        pipes.terminal = self.terminal.take();
         let child = self.process.take().ok_or_else(lost)?;
         Ok(Process(Arc::new(Inner {
             container: self.container.clone(),
@@ -154,6 +161,7 @@ impl Attempt<'_> {
         while !(ready && entered) {
             match control.receive()? {
                 Message::Ready => ready = true,
+                Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
                     let pid = self.container.0.pod.0.node.0.proc.pid_of(last.as_fd())?;
                     if let Some(before) = self.process.replace(Child { pid, pidfd: last }) {

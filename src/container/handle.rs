@@ -12,6 +12,7 @@ use super::listener::Listener;
 use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
+use super::terminal::Terminal;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
@@ -138,6 +139,11 @@ impl Container {
     /// Takes the other end of a standard error that was asked for as a pipe.
     pub fn take_stderr(&self) -> Option<File> {
         lock(&self.0.pipes).stderr.take()
+    }
+
+    /// Takes the terminal that was asked for.
+    pub fn take_terminal(&self) -> Option<Terminal> {
+        lock(&self.0.pipes).terminal.take()
     }
 
     fn error(&self, verb: &str, error: Error) -> Error {
@@ -269,7 +275,7 @@ impl Container {
             match control.receive()? {
                 Message::Ready => ready = true,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Fd(_) | Message::Paused | Message::Listener(_) => {}
+                Message::Fd(_) | Message::Paused | Message::Listener(_) | Message::Terminal(_) => {}
                 Message::Closed if ready => break,
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")

@@ -16,11 +16,13 @@ pub(crate) mod source;
 mod starting;
 mod status;
 mod stdio;
+mod terminal;
 
 pub use handle::Container;
 pub use plan::Plan;
 pub use process::Process;
 pub use status::{ContainerStatus, ExitStatus};
+pub use terminal::Terminal;
 
 pub(crate) use create::{create, run};
 pub(crate) use handle::{Inner, Started, open};

@@ -54,8 +54,8 @@ fn hear(control: &Control, plan: &plan::Plan, processes: &mut Vec<OwnedFd>) -> R
             Message::Fd(fd) if processes.len() == 1 => processes.push(fd),
             Message::Fd(fd) => proc = Some(fd),
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
-            Message::Ready => break,
-            Message::Paused | Message::Listener(_) | Message::Closed => break,
+            // It is at its barrier, or has ended.
+            _ => break,
         }
     }
     proc.ok_or_else(|| {

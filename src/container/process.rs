@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::handle::lock;
 use super::stdio::Pipes;
-use super::{Container, ExitStatus, exit};
+use super::{Container, ExitStatus, Terminal, exit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pod::state::ProcessRef;
 use crate::pod::wait_readable;
@@ -60,6 +60,11 @@ impl Process {
     /// Takes the other end of a standard error that was asked for as a pipe.
     pub fn take_stderr(&self) -> Option<File> {
         lock(&self.0.pipes).stderr.take()
+    }
+
+    /// Takes the terminal that was asked for.
+    pub fn take_terminal(&self) -> Option<Terminal> {
+        lock(&self.0.pipes).terminal.take()
     }
 
     fn error(&self, verb: &str, error: Error) -> Error {

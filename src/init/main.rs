@@ -20,6 +20,7 @@ mod identity;
 mod process;
 mod starters;
 mod sys;
+mod terminal;
 mod wire;
 
 use sys::{EINVAL, Errno, nr, syscall};
@@ -221,6 +222,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::PERSONALITY => attributes::personality(fields)?,
         wire::ENTER_TIME => attributes::enter_time(state, fields)?,
         wire::SECCOMP_LISTENER => attributes::seccomp_listener(state, fields)?,
+        wire::TERMINAL => terminal::open(state, fields)?,
+        wire::CONTROLLING_TERMINAL => terminal::control()?,
         wire::JOIN_PROCESS => enter::join(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }

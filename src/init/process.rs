@@ -129,11 +129,12 @@ struct Rights {
     padding: u32,
 }
 
-fn send_descriptor(control: i32, fd: i32) -> Done {
+/// Sends a descriptor, in a message that says what it is.
+pub fn send_descriptor(control: i32, what: u32, fd: i32) -> Done {
     const SOL_SOCKET: u32 = 1;
     const SCM_RIGHTS: u32 = 1;
     const HEADER: usize = 16;
-    let payload = [wire::MSG_FD, 0, 0];
+    let payload = [what, 0, 0];
     let iov = Iovec { base: payload.as_ptr(), length: size_of_val(&payload) };
     let rights = Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
     let message = Message {
@@ -150,7 +151,7 @@ fn send_descriptor(control: i32, fd: i32) -> Done {
 
 pub fn send_fd(state: &State, mut fields: Reader) -> Done {
     let fd = state.slot(fields.u32()?)?;
-    send_descriptor(state.slot(wire::CONTROL)?, fd)
+    send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, fd)
 }
 
 /// Joining a PID namespace goes for children only (setns(2)): fork a last time. The child becomes a child of the host
@@ -165,7 +166,7 @@ pub fn enter_pid(state: &State) -> Done {
         // The session of before is that of a process that is gone in a moment.
         return syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop);
     }
-    send_descriptor(state.slot(wire::CONTROL)?, pidfd)?;
+    send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
     exit(0)
 }
 

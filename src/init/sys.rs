@@ -14,6 +14,7 @@ pub const EAGAIN: Errno = Errno(11);
 pub const EACCES: Errno = Errno(13);
 pub const EBUSY: Errno = Errno(16);
 pub const EEXIST: Errno = Errno(17);
+pub const ENODEV: Errno = Errno(19);
 pub const ENOTDIR: Errno = Errno(20);
 pub const EINVAL: Errno = Errno(22);
 pub const ENAMETOOLONG: Errno = Errno(36);
@@ -74,6 +75,8 @@ pub mod nr {
     pub const MOUNT: usize = 165;
     pub const UMOUNT2: usize = 166;
     pub const FSTAT: usize = 5;
+    pub const IOCTL: usize = 16;
+    pub const FCHOWN: usize = 93;
     pub const GETSOCKOPT: usize = 55;
     pub const PPOLL: usize = 271;
     pub const ACCEPT4: usize = 288;
@@ -138,6 +141,8 @@ pub mod nr {
     pub const MOUNT: usize = 40;
     pub const UMOUNT2: usize = 39;
     pub const FSTAT: usize = 80;
+    pub const IOCTL: usize = 29;
+    pub const FCHOWN: usize = 55;
     pub const GETSOCKOPT: usize = 209;
     pub const PPOLL: usize = 73;
     pub const ACCEPT4: usize = 242;
@@ -233,6 +238,8 @@ pub const O_NOFOLLOW: usize = if cfg!(target_arch = "aarch64") { 0o100000 } else
 pub const O_CREAT: usize = 0o100;
 pub const O_EXCL: usize = 0o200;
 pub const O_WRONLY: usize = 0o1;
+pub const O_RDWR: usize = 0o2;
+pub const O_NOCTTY: usize = 0o400;
 pub const O_CLOEXEC: usize = 0o2000000;
 pub const O_PATH: usize = 0o10000000;
 

@@ -25,6 +25,8 @@ pub const MAX_POINTERS: usize = 40_000;
 pub const MAX_HOOK_WORDS: usize = 4096;
 /// The slot of the control socket.
 pub const CONTROL: u32 = 0;
+/// Where a slot may be missing.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// What to make at the target of a mount that does not exist.
 pub const CREATE_NOTHING: u32 = 0;
@@ -52,6 +54,8 @@ pub const MSG_PAUSED: u32 = 5;
 pub const MSG_LISTENER: u32 = 40;
 /// The message to init that the library has a copy of it.
 pub const MSG_LISTENER_TAKEN: u32 = 41;
+/// The master of a terminal comes along.
+pub const MSG_TERMINAL: u32 = 60;
 
 /// The operations of init.
 macro_rules! operations {
@@ -162,6 +166,11 @@ operations! {
     NEW_FILESYSTEM_WITH = 51,
     /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them.
     JOIN_PROCESS = 61,
+    /// Make a terminal: slot of the devpts or `NO_SLOT` for that at its path, slot to store it in, slot to store a mount
+    /// of it in or `NO_SLOT`, its owner, width and height, or 0 and 0.
+    TERMINAL = 62,
+    /// Make standard input the controlling terminal.
+    CONTROLLING_TERMINAL = 63,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -237,6 +246,10 @@ calls! {
     CALL_FCHOWN = 60: "fchownat",
     CALL_UNLINK = 61: "unlinkat",
     CALL_ENTER = 72: "look at the root directory",
+    CALL_TIOCSPTLCK = 73: "ioctl(TIOCSPTLCK)",
+    CALL_TIOCGPTPEER = 74: "ioctl(TIOCGPTPEER)",
+    CALL_TIOCSWINSZ = 75: "ioctl(TIOCSWINSZ)",
+    CALL_TIOCSCTTY = 76: "ioctl(TIOCSCTTY)",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -216,10 +216,11 @@ impl Pod {
         if [&spec.stdio.stdin, &spec.stdio.stdout, &spec.stdio.stderr]
             .into_iter()
             .any(|stream| *stream == Pipe)
+            || spec.terminal
         {
             return Err(Error::invalid(
                 "stdio",
-                "a pipe has nobody at its other end in run(); use create_container, or a file",
+                "a pipe or terminal has nobody at its other end in run(); use create_container, or a file",
             ));
         }
         container::run(self, spec)

@@ -89,6 +89,7 @@ fn settle(
             // It has no filter.
             Message::Listener(_) => {}
             Message::Ready => break,
+            Message::Terminal(_) => {}
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
             Message::Closed | Message::Paused => {
                 return Err(Error::new(ErrorKind::System, "start")

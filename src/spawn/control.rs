@@ -27,6 +27,8 @@ pub(crate) enum Message {
     Fd(OwnedFd),
     /// Init has loaded a filter whose listener has that number in it, and waits until it was taken.
     Listener(i32),
+    /// The master of a terminal.
+    Terminal(OwnedFd),
     /// Init has executed the program, or has ended.
     Closed,
 }
@@ -98,6 +100,7 @@ impl Control {
             }),
             (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
             (12, wire::MSG_LISTENER, None) => Ok(Message::Listener(word(4) as i32)),
+            (12, wire::MSG_TERMINAL, Some(fd)) => Ok(Message::Terminal(fd)),
             _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
         }
     }

@@ -14,6 +14,7 @@ use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamesp
 use super::resources::Resources;
 use super::security::Security;
 use super::stdio::{Stdio, StdioSet};
+use super::terminal::ConsoleSize;
 
 /// A container to make with `Pod::create_container`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,6 +90,13 @@ pub struct ContainerSpec {
     /// Programs to run at points of the container's life.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// Whether standard input, output and error are a terminal, which the container's handle gives away the master of. The
+    /// three streams must then be left as they are by default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// The size of the terminal at first; 0 by 0 unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
     /// Whether the container, once it is made, outlives its maker before its start, and every program of the node's
     /// owner may start it. Otherwise only its maker can, and it ends with that. Not for ephemeral pods.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -158,6 +166,8 @@ impl ContainerSpec {
             cgroup_namespace: CgroupNamespace::default(),
             stop_signal: Self::default_stop_signal(),
             hooks: Hooks::default(),
+            terminal: false,
+            console_size: None,
             detached: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
@@ -300,6 +310,18 @@ impl ContainerSpec {
     /// Sets [`hooks`](Self::hooks).
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// Sets [`terminal`](Self::terminal).
+    pub fn terminal(mut self, on: bool) -> Self {
+        self.terminal = on;
+        self
+    }
+
+    /// Sets [`console_size`](Self::console_size).
+    pub fn console_size(mut self, width: u16, height: u16) -> Self {
+        self.console_size = Some(ConsoleSize { width, height });
         self
     }
 

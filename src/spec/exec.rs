@@ -10,6 +10,7 @@ use super::hooks::Hooks;
 use super::process::{CpuAffinity, IoPriority, Scheduler};
 use super::security::{Capabilities, SeccompProfile};
 use super::stdio::{Stdio, StdioSet};
+use super::terminal::ConsoleSize;
 use crate::error::{Error, Result};
 
 /// A program to run in a container with `Container::exec`. What is not said is as the container's own specification
@@ -41,6 +42,13 @@ pub struct ExecSpec {
     /// Standard input, output and error.
     #[serde(default)]
     pub stdio: StdioSet,
+    /// Whether standard input, output and error are a terminal, which the process' handle gives away the master of. The
+    /// three streams must then be left as they are by default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// The size of the terminal at first; 0 by 0 unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
     /// Capabilities; none may be in the bounding set that the container's bounding set has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
@@ -86,6 +94,8 @@ impl ExecSpec {
             umask: None,
             rlimits: Vec::new(),
             stdio: StdioSet::default(),
+            terminal: false,
+            console_size: None,
             capabilities: None,
             no_new_privileges: None,
             seccomp: None,
@@ -160,6 +170,18 @@ impl ExecSpec {
         self
     }
 
+    /// Sets [`terminal`](Self::terminal).
+    pub fn terminal(mut self, on: bool) -> Self {
+        self.terminal = on;
+        self
+    }
+
+    /// Sets [`console_size`](Self::console_size).
+    pub fn console_size(mut self, width: u16, height: u16) -> Self {
+        self.console_size = Some(ConsoleSize { width, height });
+        self
+    }
+
     /// Sets [`capabilities`](Self::capabilities).
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = Some(capabilities);
@@ -199,6 +221,7 @@ impl ExecSpec {
         spec.rlimits.retain(|limit| self.rlimits.iter().all(|own| own.resource != limit.resource));
         spec.rlimits.extend(&self.rlimits);
         spec.stdio = self.stdio.clone();
+        (spec.terminal, spec.console_size) = (self.terminal, self.console_size);
         spec.detached = false;
         spec.hooks = Hooks::default();
         spec.scheduler = self.scheduler.clone();

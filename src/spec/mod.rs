@@ -20,6 +20,7 @@ mod seccomp;
 mod security;
 mod stdio;
 mod sysctl;
+mod terminal;
 mod validate;
 
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use resources::{
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOp, SeccompSyscall};
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
+pub use terminal::ConsoleSize;
 
 pub(crate) use process::cpu_mask;
 pub(crate) use security::CapabilityBits;

@@ -266,6 +266,33 @@ fn stdio() -> impl Strategy<Value = Stdio> {
     prop_oneof![select(vec![Stdio::Null, Stdio::Inherit, Stdio::Pipe]), path().prop_map(Stdio::File),]
 }
 
+fn console_size() -> impl Strategy<Value = Option<ConsoleSize>> {
+    of(any::<(u16, u16)>().prop_map(|(width, height)| ConsoleSize { width, height }))
+}
+
+fn exec() -> impl Strategy<Value = ExecSpec> {
+    let container = (container(), any::<[bool; 3]>(), option_set());
+    (container, console_size()).prop_map(
+        |((container, [inherit_env, terminal, all], given), console_size)| {
+            let mut spec = ExecSpec::new(container.args).inherit_env(inherit_env).terminal(terminal);
+            (spec.env, spec.rlimits, spec.stdio) = (container.env, container.rlimits, container.stdio);
+            let given = |bit: u32| all || given & 1 << bit != 0;
+            spec.cwd = given(0).then_some(container.cwd);
+            spec.user = given(1).then_some(container.user);
+            spec.umask = given(2).then_some(container.umask);
+            spec.capabilities = given(3).then_some(container.security.capabilities);
+            spec.no_new_privileges = given(4).then_some(container.security.no_new_privileges);
+            spec.seccomp = given(5).then_some(container.security.seccomp);
+            spec.console_size = console_size;
+            spec
+        },
+    )
+}
+
+fn option_set() -> impl Strategy<Value = u32> {
+    0..64u32
+}
+
 fn container() -> impl Strategy<Value = ContainerSpec> {
     let resource = select(vec![RlimitResource::Nofile, RlimitResource::Core, RlimitResource::Rttime]);
     let limit = (resource, any::<u64>(), any::<u64>());
@@ -275,15 +302,17 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
     let process = (vec(any::<String>(), 0..4), strings(), path(), user, vec(rlimit, 0..3));
     let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()), any::<bool>());
     let streams = (stdio(), stdio(), stdio());
+    let terminal = (any::<bool>(), console_size());
     let maps = (strings(), strings());
     let devices = (vec(device(), 0..3), vec(device_rule(), 0..3), of(idmap()), any::<bool>());
     let isolation = (rootfs(), vec(mount(), 0..4), security(), resources(), devices);
-    let container = (any::<String>(), process, numbers, streams, maps, isolation).prop_map(
-        |(name, process, numbers, streams, maps, isolation)| {
+    let container = (any::<String>(), process, numbers, streams, terminal, maps, isolation).prop_map(
+        |(name, process, numbers, streams, terminal, maps, isolation)| {
             let mut spec = ContainerSpec::new(name, isolation.0);
             (spec.args, spec.env, spec.cwd, spec.user, spec.rlimits) = process;
             (spec.umask, spec.stop_signal, spec.default_mounts, spec.pid, spec.detached) = numbers;
             spec.stdio = StdioSet { stdin: streams.0, stdout: streams.1, stderr: streams.2 };
+            (spec.terminal, spec.console_size) = terminal;
             (spec.labels, spec.annotations) = maps;
             (spec.mounts, spec.security, spec.resources) = (isolation.1, isolation.2, isolation.3);
             (spec.devices, spec.device_rules, spec.rootfs_idmap, spec.rootfs_propagation_recursive) =
@@ -323,6 +352,25 @@ proptest! {
     #[test]
     fn containers_survive_json(spec in container()) {
         survives(&spec)?;
+    }
+
+    #[test]
+    fn executions_survive_json(spec in exec()) {
+        survives(&spec)?;
+    }
+
+    /// What is executed is checked as a container is, and nothing in it makes the check panic.
+    #[test]
+    fn executions_over_containers_end_with_an_answer(exec in exec(), container in container()) {
+        match exec.over(&container) {
+            Ok(whole) => {
+                prop_assert_eq!(&whole.args, &exec.args);
+                prop_assert_eq!(&whole.stdio, &exec.stdio);
+                prop_assert_eq!(whole.umask, exec.umask.unwrap_or(container.umask));
+                prop_assert!(exec.env.iter().all(|(key, value)| whole.env.get(key) == Some(value)));
+            }
+            Err(error) => prop_assert_eq!(error.kind(), crate::ErrorKind::InvalidSpec),
+        }
     }
 
     /// Specifications from elsewhere are refused or accepted: nothing in them makes the check panic.

@@ -257,6 +257,15 @@ impl ContainerSpec {
         {
             return Err(Error::invalid("pid.target", format!("{name:?} is not another container's name")));
         }
+        if self.terminal && self.stdio != StdioSet::default() {
+            return Err(Error::invalid(
+                "stdio",
+                "is a terminal, as `terminal` says: nothing else can be asked for",
+            ));
+        }
+        if self.console_size.is_some() && !self.terminal {
+            return Err(Error::invalid("consoleSize", "needs `terminal`"));
+        }
         for (field, stdio) in
             [("stdin", &self.stdio.stdin), ("stdout", &self.stdio.stdout), ("stderr", &self.stdio.stderr)]
         {

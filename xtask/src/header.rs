@@ -30,6 +30,8 @@ const SOURCES: &[&str] = &[
     "container",
     "container_life",
     "update",
+    "exec",
+    "terminal",
     "seccomp",
 ];
 

@@ -13,12 +13,16 @@ tests![
     pod_runs,
     embed_runs,
     ipc_runs,
+    exec_runs,
+    exec_runs,
+    pod_runs_as_a_user_would_build_it,
+    pod_runs_with_cargo_s_shared_library,
     all_run_with_the_address_sanitizer,
     calls_that_make_nothing_are_clean_under_valgrind,
     the_makefile_builds_them,
 ];
 
-const ALL: [&str; 3] = ["pod", "embed", "ipc"];
+const ALL: [&str; 4] = ["pod", "embed", "ipc", "exec"];
 
 fn runs(compiler: &[&str], name: &str) -> Outcome {
     if let Some(reason) = lacks(&["cc", "busybox"]) {
@@ -51,6 +55,10 @@ fn embed_runs() -> Outcome {
 
 fn ipc_runs() -> Outcome {
     runs(C11, "ipc")
+}
+
+fn exec_runs() -> Outcome {
+    runs(C11, "exec")
 }
 
 fn all_run_with_the_address_sanitizer() -> Outcome {
@@ -88,5 +96,9 @@ fn the_makefile_builds_them() -> Outcome {
     make.arg(format!("OUT={}", directory.path().display()));
     finish(make.arg(format!("PERICARP_LIB={}", static_library()?.display())))?;
     let made = |name: &&str| directory.path().join(name).exists();
-    if ["pod", "embed", "ipc", "ipc_peer"].iter().all(made) { PASS } else { fail("not all were built") }
+    if ["pod", "embed", "ipc", "exec", "ipc_peer"].iter().all(made) {
+        PASS
+    } else {
+        fail("not all were built")
+    }
 }

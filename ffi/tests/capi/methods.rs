@@ -1,4 +1,4 @@
-//! What the Rust library can do, the C interface can do: every public method of the four types of handles is named in
+//! What the Rust library can do, the C interface can do: every public method of the types of handles is named in
 //! a `Rust:` line of the header, or has a reason here.
 
 use std::collections::BTreeSet;
@@ -18,6 +18,8 @@ const TYPES: &[(&str, &str)] = &[
     ("Pod", "impl Pod {"),
     ("PodIpc", "impl<'a> PodIpc<'a> {"),
     ("Container", "impl Container {"),
+    ("Process", "impl Process {"),
+    ("Terminal", "impl Terminal {"),
 ];
 
 /// Methods that C has no function for, and why.

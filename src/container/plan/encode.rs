@@ -245,6 +245,13 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.slot(*slot);
             wire::BARRIER_FOR_ALL
         }
+        Step::Terminal { slot, devpts, console, user, size } => {
+            let or_none = |slot: &Option<Slot>| slot.map_or(wire::NO_SLOT, |slot| slot.0);
+            w.u32(or_none(devpts)).slot(*slot).u32(or_none(console));
+            w.u32(*user).u32(size.width.into()).u32(size.height.into());
+            wire::TERMINAL
+        }
+        Step::ControllingTerminal => wire::CONTROLLING_TERMINAL,
         Step::JoinProcess { process, namespaces } => {
             w.slot(*process).u32(*namespaces);
             wire::JOIN_PROCESS

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::{CapabilityBits, Device, Propagation, RlimitResource, Scheduler};
+use crate::spec::{CapabilityBits, ConsoleSize, Device, Propagation, RlimitResource, Scheduler};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -146,6 +146,16 @@ pub(crate) enum Step {
     BarrierForAll {
         slot: Slot,
     },
+    Terminal {
+        slot: Slot,
+        /// `None` for the one that is at its path.
+        devpts: Option<Slot>,
+        /// Where a mount of it goes.
+        console: Option<Slot>,
+        user: u32,
+        size: ConsoleSize,
+    },
+    ControllingTerminal,
     JoinProcess {
         process: Slot,
         /// `CLONE_NEW…`; the library fills it in before the plan is encoded.
@@ -342,6 +352,10 @@ impl fmt::Display for Step {
             Step::Barrier => write!(f, "wait for the start"),
             Step::Pause => write!(f, "wait for the hooks of the creation"),
             Step::RunHook { path, .. } => write!(f, "run the startContainer hook {path}"),
+            Step::Terminal { user, size: ConsoleSize { width, height }, .. } => {
+                write!(f, "make a terminal for user {user}, {width}x{height} characters")
+            }
+            Step::ControllingTerminal => write!(f, "make the terminal that of the session"),
             Step::JoinProcess { .. } => write!(f, "join the namespaces of the container"),
             Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),

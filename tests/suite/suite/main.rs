@@ -45,6 +45,7 @@ mod stdio;
 mod stopping;
 mod stress;
 mod sysctls;
+mod terminal;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -123,6 +124,7 @@ fn main() {
         stopping::tests(),
         stress::tests(),
         sysctls::tests(),
+        terminal::tests(),
         volumes::tests(),
     ]
     .into_iter()

@@ -6,6 +6,7 @@ mod exec;
 mod mounts;
 mod process;
 mod rootfs;
+mod terminal;
 
 use std::path::Path;
 

@@ -28,6 +28,9 @@ impl Build<'_> {
         let mut null = None;
         let mut stdio = [Slot(0); 3];
         for (index, stream) in streams.into_iter().enumerate() {
+            if container.terminal {
+                break;
+            }
             stdio[index] = if *stream == Stdio::Null {
                 *null.get_or_insert_with(|| {
                     let slot = self.plan.slot();
@@ -39,6 +42,9 @@ impl Build<'_> {
             };
         }
         self.arrive();
+        if container.terminal {
+            stdio = [self.terminal()?; 3];
+        }
         self.plan.step(Step::Stdio(stdio));
         let enters = match (self.pod.pid_mode(container), self.inside) {
             (PidMode::Host, _) => None,
@@ -79,6 +85,9 @@ impl Build<'_> {
         self.plan.step(Step::Chdir { path: container.cwd.display().to_string() });
         if enters_pid {
             self.plan.step(Step::EnterPid);
+        }
+        if container.terminal {
+            self.plan.step(Step::ControllingTerminal);
         }
         if container.detached {
             let slot = self.plan.source(Source::StartSocket);

@@ -180,6 +180,7 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         }
         wire::IO_PRIORITY | wire::PERSONALITY | wire::ENTER_TIME => f.u32().map(drop),
         wire::AFFINITY => f.bytes(),
+        wire::TERMINAL => (0..6).try_for_each(|_| f.u32().map(drop)),
         wire::SETSID
         | wire::PAUSE
         | wire::ROOT_READONLY
@@ -187,6 +188,7 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         | wire::NO_NEW_PRIVILEGES
         | wire::ENTER_PID
         | wire::BARRIER
+        | wire::CONTROLLING_TERMINAL
         | wire::REAP => Ok(()),
         _ => Err(Malformed),
     }

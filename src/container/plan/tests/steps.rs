@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -11,7 +12,7 @@ use crate::container::plan::{Create, Slot, Step, step};
 use crate::container::seccomp::Program;
 use crate::init::wire;
 use crate::spec::{
-    CapabilityBits, Device, DeviceKind, Propagation, RlimitResource, Scheduler, SchedulerFlag,
+    CapabilityBits, ConsoleSize, Device, DeviceKind, Propagation, RlimitResource, Scheduler, SchedulerFlag,
     SchedulerPolicy, Seccomp, SeccompAction, SeccompSyscall,
 };
 use crate::sys::namespace::Kind;
@@ -114,6 +115,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         Step::EnterPid,
         Step::Barrier,
         Step::Pause,
+        Step::ControllingTerminal,
         Step::Reap,
     ];
     let mounts =
@@ -174,6 +176,11 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         name().prop_map(Step::SetName),
         slot().prop_map(|slot| Step::SendFd { slot }),
         slot().prop_map(|slot| Step::BarrierForAll { slot }),
+        (slot(), [option::of(slot()), option::of(slot())], any::<u32>(), any::<(u16, u16)>()).prop_map(
+            |(slot, [devpts, console], user, (width, height))| {
+                Step::Terminal { slot, devpts, console, user, size: ConsoleSize { width, height } }
+            }
+        ),
         (slot(), any::<u32>()).prop_map(|(process, namespaces)| Step::JoinProcess { process, namespaces }),
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
@@ -288,6 +295,15 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::SetName(name) => (wire::SET_NAME, vec![t(name)]),
         Step::SendFd { slot } => (wire::SEND_FD, vec![s(slot)]),
         Step::Barrier => (wire::BARRIER, vec![]),
+        Step::Terminal { slot, devpts, console, user, size } => {
+            let or_none = |slot: &Option<Slot>| n(slot.map_or(u32::MAX, |slot| slot.0));
+            let size = [n(size.width.into()), n(size.height.into())];
+            (
+                wire::TERMINAL,
+                [or_none(devpts), s(slot), or_none(console), n(*user)].into_iter().chain(size).collect(),
+            )
+        }
+        Step::ControllingTerminal => (wire::CONTROLLING_TERMINAL, vec![]),
         Step::JoinProcess { process, namespaces } => (wire::JOIN_PROCESS, vec![s(process), n(*namespaces)]),
         Step::BarrierForAll { slot } => (wire::BARRIER_FOR_ALL, vec![s(slot)]),
         Step::Exec { candidates, args, env } => {
