@@ -15,8 +15,6 @@ tests![
     ipc_runs,
     exec_runs,
     exec_runs,
-    pod_runs_as_a_user_would_build_it,
-    pod_runs_with_cargo_s_shared_library,
     all_run_with_the_address_sanitizer,
     calls_that_make_nothing_are_clean_under_valgrind,
     the_makefile_builds_them,
