@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{Device, DeviceRule};
 use super::mount::{Mount, Propagation};
-use super::mount_options::IdMap;
+use super::mount_attributes::IdMap;
 use super::pod::PidMode;
 use super::resources::Resources;
 use super::security::Security;

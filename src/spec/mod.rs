@@ -9,8 +9,10 @@ mod device;
 mod idmap;
 mod ipc;
 mod mount;
+mod mount_attributes;
 mod mount_options;
 mod name;
+mod netdevice;
 mod pod;
 mod resources;
 mod security;
@@ -28,7 +30,8 @@ pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 pub use mount::{Mount, MountKind, Propagation};
-pub use mount_options::{IdMap, MountAttribute, MountAttributes};
+pub use mount_attributes::{IdMap, MountAttribute, MountAttributes};
+pub use netdevice::NetDevice;
 pub use pod::{NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use resources::{
     CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,

@@ -66,6 +66,7 @@ fn operations_have_numbers_of_their_own() {
     let operations = (wire::JOIN..=wire::MOUNT_BELOW).chain([
         wire::DEVICE,
         wire::NEW_FILESYSTEM_WITH,
+        wire::COPY_UP,
         wire::ROOT_PROPAGATION,
     ]);
     assert_eq!(seen.into_keys().collect::<Vec<_>>(), operations.collect::<Vec<_>>());
