@@ -405,7 +405,7 @@ fn a_copy_follows_no_link_and_has_bounds() -> Outcome {
     // Deeper than the bound.
     fs::create_dir_all(root.join("deep").join("d/".repeat(70)))?;
     assert_eq!(create(oci("/deep", "tmpfs", "", "tmpcopyup")).unwrap_err().errno(), Some(libc::ENAMETOOLONG));
-    // Seen to fail without the check of the filesystem: /sys/firmware, which is masked, was copied.
+    // Seen to fail without the check of the filesystem: the container was made, with a copy of what is masked.
     symlink("/sys/firmware", root.join("firmware"))?;
     assert_eq!(create(oci("/firmware", "tmpfs", "", "tmpcopyup")).unwrap_err().errno(), Some(libc::EPERM));
     // A link that leads outside stays inside.
@@ -420,7 +420,7 @@ fn a_copy_follows_no_link_and_has_bounds() -> Outcome {
     )?
     .1;
     assert_eq!(text, "");
-    // A mount below is not copied: the tmpfs hides it.
+    // A mount below is not copied: the tmpfs hides it. Seen to fail without RESOLVE_NO_XDEV.
     let below = HostMount::tmpfs(root.join("data/deep/mounted"));
     fs::write(below.0.join("other"), "")?;
     let spec = bare("c", Rootfs::directory(&root), "ls -A /data/deep | grep -c mounted; cat /data/file")
@@ -445,8 +445,8 @@ fn the_root_is_shared_or_unbindable_in_the_container_only() -> Outcome {
         assert_eq!(say(&pod, spec(Propagation::Slave, recursive)), "");
         assert_eq!(say(&pod, spec(Propagation::Shared, recursive)), "file\n");
         assert_eq!(say(&pod, spec(Propagation::Unbindable, recursive)), "unbindable\n");
-        // Nothing that they mounted came to the host, which shares the root's mount. Seen to fail, "file" below, with
-        // the root cloned as shared.
+        // Nothing that they mounted came to the host, which shares the root's mount. With the root cloned as shared, the
+        // kernel refuses to pivot into it (EINVAL): seen.
         assert_eq!(fs::read_dir(host.0.join("own"))?.count(), 0);
     }
     PASS
