@@ -82,7 +82,7 @@ pub fn set_root(state: &mut State, mut fields: Reader) -> Done {
 }
 
 /// Opens a path within the root, without ever leaving it.
-fn open_in_root(root: i32, path: *const u8, flags: usize, resolve: u64) -> Result<i32, Errno> {
+pub fn open_in_root(root: i32, path: *const u8, flags: usize, resolve: u64) -> Result<i32, Errno> {
     let how: [u64; 3] = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve];
     syscall!(nr::OPENAT2, root, path, how.as_ptr(), size_of_val(&how)).map(|fd| fd as i32)
 }
@@ -226,7 +226,7 @@ fn clone_tree(fd: i32, recursive: usize) -> Done<i32> {
 }
 
 /// What may be absent without harm: a path that this kernel or root filesystem does not have.
-fn absent(errno: Errno) -> bool {
+pub fn absent(errno: Errno) -> bool {
     matches!(errno, ENOENT | ENOTDIR)
 }
 

@@ -12,6 +12,7 @@
 #![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
 
 mod attributes;
+mod copy;
 mod device;
 mod enter;
 mod fs;
@@ -191,6 +192,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::OPEN => fs::open(state, fields)?,
         wire::MASK => fs::mask(state, fields)?,
         wire::READONLY => fs::readonly(state, fields)?,
+        wire::COPY_UP => copy::copy_up(state, fields)?,
         wire::DEVICE => device::make(state, fields)?,
         wire::SET_ATTRIBUTES => fs::set_attributes(state, fields)?,
         wire::ROOT_READONLY => fs::root_readonly(state)?,

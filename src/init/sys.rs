@@ -17,6 +17,7 @@ pub const EEXIST: Errno = Errno(17);
 pub const ENODEV: Errno = Errno(19);
 pub const ENOTDIR: Errno = Errno(20);
 pub const EINVAL: Errno = Errno(22);
+pub const EXDEV: Errno = Errno(18);
 pub const ENAMETOOLONG: Errno = Errno(36);
 pub const ECONNABORTED: Errno = Errno(103);
 
@@ -85,6 +86,10 @@ pub mod nr {
     pub const MKDIRAT: usize = 258;
     pub const MKNODAT: usize = 259;
     pub const FCHOWNAT: usize = 260;
+    pub const GETDENTS64: usize = 217;
+    pub const SENDFILE: usize = 40;
+    pub const READLINKAT: usize = 267;
+    pub const FCHMOD: usize = 91;
     pub const UNLINKAT: usize = 263;
     pub const SYMLINKAT: usize = 266;
     pub const UNSHARE: usize = 272;
@@ -151,6 +156,10 @@ pub mod nr {
     pub const MKDIRAT: usize = 34;
     pub const MKNODAT: usize = 33;
     pub const FCHOWNAT: usize = 54;
+    pub const GETDENTS64: usize = 61;
+    pub const SENDFILE: usize = 71;
+    pub const READLINKAT: usize = 78;
+    pub const FCHMOD: usize = 52;
     pub const UNLINKAT: usize = 35;
     pub const SYMLINKAT: usize = 36;
     pub const UNSHARE: usize = 97;
@@ -240,6 +249,8 @@ pub const O_EXCL: usize = 0o200;
 pub const O_WRONLY: usize = 0o1;
 pub const O_RDWR: usize = 0o2;
 pub const O_NOCTTY: usize = 0o400;
+pub const O_NONBLOCK: usize = 0o4000;
+pub const AT_SYMLINK_NOFOLLOW: usize = 0x100;
 pub const O_CLOEXEC: usize = 0o2000000;
 pub const O_PATH: usize = 0o10000000;
 
@@ -253,12 +264,26 @@ pub fn close(fd: i32) {
 
 /// What fstat(2) says of a file: its mode and, for a device node, its number.
 pub fn stat(fd: i32) -> Result<(u32, u64), Errno> {
+    full_stat(fd).map(|stat| (stat.mode, stat.rdev))
+}
+
+/// What init wants to know of a file.
+pub struct Stat {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub rdev: u64,
+}
+
+/// fstat(2).
+pub fn full_stat(fd: i32) -> Result<Stat, Errno> {
     let mut buffer = [0u64; 18];
     syscall!(nr::FSTAT, fd, buffer.as_mut_ptr())?;
+    let high = |word: u64| (word >> 32) as u32;
     Ok(if cfg!(target_arch = "aarch64") {
-        (buffer[2] as u32, buffer[4])
+        Stat { mode: buffer[2] as u32, uid: buffer[3] as u32, gid: high(buffer[3]), rdev: buffer[4] }
     } else {
-        (buffer[3] as u32, buffer[5])
+        Stat { mode: buffer[3] as u32, uid: high(buffer[3]), gid: buffer[4] as u32, rdev: buffer[5] }
     })
 }
 

@@ -36,6 +36,9 @@ pub const CREATE_FILE: u32 = 2;
 /// No symbolic link may be on the way to the target.
 pub const MOUNT_NO_SYMLINKS: u32 = 1;
 
+/// The root of the copy keeps its own owner and mode.
+pub const COPY_KEEP_MODE: u32 = 1;
+
 /// Files that the template mount namespace has for init: an empty directory, and a null device.
 pub const TEMPLATE_EMPTY: &core::ffi::CStr = c"/empty";
 pub const TEMPLATE_NULL: &core::ffi::CStr = c"/dev/null";
@@ -160,6 +163,8 @@ operations! {
 
     /// A device node below the root: directory, name, type and mode, major, minor, uid, gid, flags (`MOUNT_…`).
     DEVICE = 50,
+    /// Copy a directory below the root into the mount in a slot: slot, path, flags (`COPY_…`).
+    COPY_UP = 52,
     /// The propagation of the root, after the pivot: 1 for recursive, `MS_…`.
     ROOT_PROPAGATION = 53,
     /// As `NEW_FILESYSTEM`; then the number of options that stand alone, and these.
@@ -250,6 +255,10 @@ calls! {
     CALL_TIOCGPTPEER = 74: "ioctl(TIOCGPTPEER)",
     CALL_TIOCSWINSZ = 75: "ioctl(TIOCSWINSZ)",
     CALL_TIOCSCTTY = 76: "ioctl(TIOCSCTTY)",
+    CALL_GETDENTS = 62: "getdents64",
+    CALL_SENDFILE = 63: "sendfile",
+    CALL_READLINK = 64: "readlinkat",
+    CALL_FCHMOD = 65: "fchmod",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::pins::{self, PodPins};
 use super::state::{self, PodState};
 use super::{Inner, Pod};
-use super::{place, reaper};
+use super::{netdev, place, reaper};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
@@ -26,7 +26,7 @@ use crate::sys::{loopback, thread};
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
     let id = uuid::Uuid::new_v4().to_string();
-    let mut attempt = Attempt { node, home: &home, spec, id: &id, cgroup: None, reaper: None };
+    let mut attempt = Attempt { node, home: &home, spec, id: &id, cgroup: None, reaper: None, devices: None };
     match attempt.run() {
         Ok(state) => {
             let cgroup = attempt.cgroup.take().map_or_else(OnceLock::new, OnceLock::from);
@@ -47,6 +47,7 @@ struct Attempt<'a> {
     id: &'a str,
     cgroup: Option<Cgroup>,
     reaper: Option<reaper::Reaper>,
+    devices: Option<netdev::Moved>,
 }
 
 impl Attempt<'_> {
@@ -57,7 +58,8 @@ impl Attempt<'_> {
         // Kept at once: whatever fails from here on, it is removed.
         let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, self.id)?);
         let cgroup_id = cgroup.id()?;
-        thread::run(|| make_shared(self.node, self.home, self.spec, self.id))?;
+        let devices = &mut self.devices;
+        thread::run(|| make_shared(self.node, self.home, self.spec, self.id, devices))?;
         let mut process = None;
         if self.spec.namespaces.pid == PidMode::Pod {
             let reaper = self.reaper.insert(reaper::start(self.node, self.home, self.spec, self.id, cgroup)?);
@@ -100,6 +102,9 @@ impl Attempt<'_> {
     /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.back();
+        }
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.remove_tree();
         }
@@ -116,7 +121,14 @@ impl Attempt<'_> {
 
 /// On a thread of its own: makes or joins the pod's namespaces and leaves them, with all that belongs to them, in the
 /// pins namespace.
-fn make_shared(node: &Node, home: &Home, spec: &PodSpec, id: &str) -> Result<()> {
+fn make_shared(
+    node: &Node,
+    home: &Home,
+    spec: &PodSpec,
+    id: &str,
+    devices: &mut Option<netdev::Moved>,
+) -> Result<()> {
+    let leaving = netdev::find(&node.0.proc, spec)?;
     let modes = [
         (Kind::Network, &spec.namespaces.network),
         (Kind::Ipc, &spec.namespaces.ipc),
@@ -153,6 +165,7 @@ fn make_shared(node: &Node, home: &Home, spec: &PodSpec, id: &str) -> Result<()>
     if spec.namespaces.network == NamespaceMode::Pod {
         loopback::up().step("bring up", "the loopback interface")?;
     }
+    *devices = leaving.map(|leaving| leaving.enter(&node.0.proc)).transpose()?;
     set_sysctls(node, spec)?;
     if spec.namespaces.ipc != NamespaceMode::Host {
         let locked = attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -4,6 +4,7 @@ mod create;
 mod handle;
 pub mod ipc;
 mod ipc_handle;
+mod netdev;
 pub(crate) mod pins;
 mod place;
 mod reaper;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::device::{Device, DeviceRule};
 use super::hooks::Hooks;
 use super::mount::{Mount, Propagation};
-use super::mount_options::IdMap;
+use super::mount_attributes::IdMap;
 use super::pod::{CgroupNamespace, PidMode};
 use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamespace};
 use super::resources::Resources;

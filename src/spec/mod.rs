@@ -11,8 +11,10 @@ mod hooks;
 mod idmap;
 mod ipc;
 mod mount;
+mod mount_attributes;
 mod mount_options;
 mod name;
+mod netdevice;
 mod pod;
 mod process;
 mod resources;
@@ -35,7 +37,8 @@ pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 pub use mount::{Mount, MountKind, Propagation};
-pub use mount_options::{IdMap, MountAttribute, MountAttributes};
+pub use mount_attributes::{IdMap, MountAttribute, MountAttributes};
+pub use netdevice::NetDevice;
 pub use pod::{CgroupNamespace, NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use process::{
     CpuAffinity, IoPriority, IoPriorityClass, Personality, Scheduler, SchedulerFlag, SchedulerPolicy,

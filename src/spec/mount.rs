@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::mount_options::{IdMap, MountAttribute, MountAttributes};
+use super::mount_attributes::{IdMap, MountAttribute, MountAttributes};
 
 /// A mount in a container, see mount(8) for what the flags do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ipc::IpcObjects;
+use super::netdevice::NetDevice;
 use super::resources::Resources;
 
 /// A pod to make: `Node::create_pod` turns it into namespaces, mounts and a cgroup, without any process.
@@ -39,6 +40,11 @@ pub struct PodSpec {
     /// Where each namespace comes from.
     #[serde(default)]
     pub namespaces: PodNamespaces,
+    /// Network devices to move into the pod's network namespace, by their names in that of the calling thread. They keep
+    /// their permanent addresses of global scope and are brought up. When the pod ends, the kernel gives a physical
+    /// device back to the machine's first network namespace, and deletes a virtual one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Bytes of the tmpfs at `/dev/shm`; 64 MiB unless said otherwise.
     #[serde(default = "PodSpec::default_shm_size")]
     pub shm_size: u64,
@@ -83,6 +89,7 @@ impl PodSpec {
             hostname_files: false,
             sysctls: BTreeMap::new(),
             namespaces: PodNamespaces::default(),
+            net_devices: BTreeMap::new(),
             shm_size: Self::default_shm_size(),
             volumes: Vec::new(),
             resources: Resources::default(),
@@ -155,6 +162,12 @@ impl PodSpec {
     /// Sets the PID namespace of the pod's containers.
     pub fn pid(mut self, mode: PidMode) -> Self {
         self.namespaces.pid = mode;
+        self
+    }
+
+    /// Adds a network device, by its name in the network namespace of the calling thread.
+    pub fn net_device(mut self, host_name: impl Into<String>, device: NetDevice) -> Self {
+        self.net_devices.insert(host_name.into(), device);
         self
     }
 

@@ -111,6 +111,13 @@ impl PodSpec {
                 VolumeSource::Directory { path } => absolute(&field, path)?,
             }
         }
+        netdevice::validate(&self.net_devices)?;
+        if !self.net_devices.is_empty() && self.namespaces.network == NamespaceMode::Host {
+            return Err(Error::invalid(
+                "netDevices",
+                "there is no network namespace of the pod's to move them into",
+            ));
+        }
         if !self.ipc.is_empty() && self.namespaces.ipc == NamespaceMode::Host {
             return Err(Error::invalid("ipc", "IPC objects would be made in the host's IPC namespace"));
         }

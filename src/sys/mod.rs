@@ -10,6 +10,7 @@ pub(crate) mod ipc;
 pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod thread;
 pub(crate) mod tty;

@@ -118,6 +118,10 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             }
             wire::NEW_FILESYSTEM_WITH
         }
+        Step::CopyUp { slot, path, keep_mode } => {
+            w.slot(*slot).string(path).u32(if *keep_mode { wire::COPY_KEEP_MODE } else { 0 });
+            wire::COPY_UP
+        }
         Step::Attach { slot, path } => {
             w.slot(*slot).string(path);
             wire::ATTACH

@@ -35,6 +35,11 @@ pub(crate) enum Step {
         flags: Vec<String>,
         attributes: u64,
     },
+    CopyUp {
+        slot: Slot,
+        path: String,
+        keep_mode: bool,
+    },
     Attach {
         slot: Slot,
         path: String,
@@ -284,6 +289,7 @@ impl fmt::Display for Step {
                 flags.iter().try_for_each(|flag| write!(f, ", {flag}"))?;
                 write!(f, "{}", Attributes(*attributes))
             }
+            Step::CopyUp { path, .. } => write!(f, "copy what is in {path} into it"),
             Step::Attach { path, .. } => write!(f, "put a layer at {path}"),
             Step::MountOverlay { options } => write!(f, "mount the overlay ({options})"),
             Step::Mkdir { path, .. } => write!(f, "make the directory {path} for the overlay"),

@@ -30,6 +30,8 @@ mod limits;
 mod memory;
 mod mounts;
 mod namespaces;
+mod netdev;
+mod oci_mounts;
 mod pid;
 mod pods;
 mod process;
@@ -109,6 +111,8 @@ fn main() {
         memory::tests(),
         mounts::tests(),
         namespaces::tests(),
+        netdev::tests(),
+        oci_mounts::tests(),
         pid::tests(),
         pods::tests(),
         process::tests(),

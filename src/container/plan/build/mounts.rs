@@ -159,6 +159,12 @@ impl Build<'_> {
                 (self.plan.source(Source::PodMqueue { attributes }), "the pod's mqueue".to_string())
             }
         };
+        if mount.copy_up {
+            let with_mode = |option: &String| option.starts_with("mode=");
+            let keep_mode = matches!(mount.kind, MountKind::Tmpfs { mode: Some(_), .. })
+                || mount.data.iter().any(with_mode);
+            self.plan.step(Step::CopyUp { slot, path: path.clone(), keep_mode });
+        }
         self.mount_at(slot, what, path.clone(), create, target);
         if is_tmpfs && same_path(&mount.destination, Path::new("/dev")) {
             self.furnish_dev(slot);

@@ -116,6 +116,7 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             (0..f.u32()?).try_for_each(|_| f.text())
         }
         wire::ROOT_PROPAGATION => f.u32().and_then(|_| f.u64()),
+        wire::COPY_UP => f.u32().and(f.text()).and_then(|()| f.u32().map(drop)),
         wire::DEVICE => {
             f.text()?;
             f.text()?;

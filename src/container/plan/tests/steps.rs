@@ -140,6 +140,11 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
             (slot(), name(), any::<u32>(), any::<u32>())
                 .prop_map(|(slot, name, major, minor)| Step::MknodAt { slot, name, major, minor }),
             filesystem_with(),
+            (slot(), text(), any::<bool>()).prop_map(|(slot, path, keep_mode)| Step::CopyUp {
+                slot,
+                path,
+                keep_mode
+            }),
             (propagation(), any::<bool>())
                 .prop_map(|(propagation, recursive)| Step::RootPropagation { propagation, recursive }),
             (device(), target_of()).prop_map(|(device, target)| Step::Device { device, target }),
@@ -242,6 +247,9 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
                 Propagation::Shared => 1 << 20,
             };
             (wire::ROOT_PROPAGATION, vec![n((*recursive).into()), Field::U64(flag)])
+        }
+        Step::CopyUp { slot, path, keep_mode } => {
+            (wire::COPY_UP, vec![s(slot), t(path), n((*keep_mode).into())])
         }
         Step::Device { device, target } => {
             let kind = match device.kind {
