@@ -57,6 +57,9 @@ ${CC:-cc} -shared -o "$destdir$libdir/libpericarp.so.$version" \
   $system
 ln -sf "libpericarp.so.$version" "$destdir$libdir/libpericarp.so.0"
 ln -sf libpericarp.so.0 "$destdir$libdir/libpericarp.so"
+# Some compilers pass --as-needed: then a library that stands before the program's own files, as in
+# `cc $(pkg-config --cflags --libs pericarp) pod.c`, would be taken for one that nobody needs. (Go 1.19 refuses the
+# flags that would put the linker's state back; what follows is linked although nothing needs it, which does no harm.)
 cat > "$destdir$libdir/pkgconfig/pericarp.pc" <<END
 prefix=$prefix
 libdir=$libdir
@@ -65,7 +68,7 @@ includedir=\${prefix}/include
 Name: pericarp
 Description: Kubernetes-style pods as a library: no daemon, no pause process, no re-exec
 Version: $version
-Libs: -L\${libdir} -lpericarp
+Libs: -L\${libdir} -Wl,--no-as-needed -lpericarp
 Libs.private: $system
 Cflags: -I\${includedir}
 END

@@ -14,10 +14,10 @@
 /*
  * Conventions
  *
- * **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_error_t`) are opaque and
+ * **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_error_t`) are opaque and
  * counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
  * handle back never kills or removes what it stands for, with one exception: a container that was created and never
- * started ends with its last handle, since nobody could start it any more.
+ * started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
  *
  * **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
  * `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back
@@ -248,6 +248,11 @@ typedef struct pericarp_node_t pericarp_node_t;
  * same pod at the same time.
  */
 typedef struct pericarp_pod_t pericarp_pod_t;
+
+/**
+ * A program that was executed in a container.
+ */
+typedef struct pericarp_process_t pericarp_process_t;
 
 /**
  * How to open a node. All zero but `size` is the default.
@@ -1242,7 +1247,8 @@ int pericarp_ipc_list(const pericarp_pod_t *pod,
 pericarp_container_t *pericarp_container_ref(const pericarp_container_t *container);
 
 /**
- * Gives a reference to a container back. It goes on, unless it was never started and this was its last handle.
+ * Gives a reference to a container back. It goes on, unless it was never started, is not detached, and this was
+ * its last handle.
  *
  * Ownership: takes the caller's reference to `container`, which may be NULL.
  * Errors: none.
@@ -1369,8 +1375,8 @@ int pericarp_container_take_stderr(const pericarp_container_t *container,
  * Executes the program, and returns when it runs.
  *
  * Ownership: the caller keeps `container`.
- * Errors: `EXEC` when it cannot be executed; `WRONG_STATE` when it was started before, or by a program that did not make the
- * container, or while it is frozen.
+ * Errors: `EXEC` when it cannot be executed; `WRONG_STATE` when it was started before, or while it is
+ * frozen, or in a program that did not make the container, unless that is detached.
  * Threads: any.
  * Rust: `Container::start`.
  */
@@ -1519,6 +1525,299 @@ int pericarp_container_freeze(const pericarp_container_t *container,
  * Rust: `Container::thaw`.
  */
 int pericarp_container_thaw(const pericarp_container_t *container, pericarp_error_t **err);
+
+/**
+ * Changes limits of a pod as a whole while it runs: `json` is a `Resources` object. What it leaves out keeps its value.
+ *
+ * Ownership: the caller keeps `pod` and `json`.
+ * Errors: `INVALID_SPEC`; `UNSUPPORTED` for a limit whose controller this machine lacks; what the kernel says. Then no
+ * limit is changed.
+ * Threads: any.
+ * Rust: `Pod::update`.
+ */
+int pericarp_pod_update_json(const pericarp_pod_t *pod,
+                             const char *json,
+                             pericarp_error_t **err);
+
+/**
+ * Changes limits of a container while it runs: `json` is a `Resources` object. What it leaves out keeps its value.
+ *
+ * Ownership: the caller keeps `container` and `json`.
+ * Errors: as `pericarp_pod_update_json`.
+ * Threads: any.
+ * Rust: `Container::update`.
+ */
+int pericarp_container_update_json(const pericarp_container_t *container,
+                                   const char *json,
+                                   pericarp_error_t **err);
+
+/**
+ * Runs another program in a container, and returns when it runs: in all of the container's namespaces and its cgroup. The
+ * JSON object's keys are those of `ExecSpec`: `{"args": ["sh", "-c", "date"]}`; what it does not say is as the container's
+ * specification has it. `stdio` may be NULL; descriptors in it take the place of what the JSON says. The process is a child
+ * of this program, and ends with the container.
+ *
+ * Ownership: `*out_process` is the caller's to give back with `pericarp_process_unref`. Descriptors in `stdio` stay the
+ * caller's, and may be closed after the call.
+ * Errors: `EXEC` when the program cannot be executed; `INVALID_SPEC`; `WRONG_STATE` when the container has ended, is frozen or
+ * is still being made.
+ * Threads: any.
+ * Rust: `Container::exec`.
+ */
+int pericarp_container_exec(const pericarp_container_t *container,
+                            const char *json,
+                            const pericarp_stdio_t *stdio,
+                            pericarp_process_t **out_process,
+                            pericarp_error_t **err);
+
+/**
+ * One more reference to a process, the same pointer. NULL for NULL.
+ *
+ * Ownership: the caller gets a reference to give back with `pericarp_process_unref`.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Clone` of `Process`.
+ */
+pericarp_process_t *pericarp_process_ref(const pericarp_process_t *process);
+
+/**
+ * Gives a reference to a process back. It goes on.
+ *
+ * Ownership: takes the caller's reference to `process`, which may be NULL.
+ * Errors: none.
+ * Threads: any.
+ * Rust: `Drop` of `Process`.
+ */
+void pericarp_process_unref(pericarp_process_t *process);
+
+/**
+ * The container that it runs in, as a new handle.
+ *
+ * Ownership: the result is the caller's to give back with `pericarp_container_unref`.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Process::container`.
+ */
+pericarp_container_t *pericarp_process_container(const pericarp_process_t *process);
+
+/**
+ * Its process id, as the host sees it. It may have ended, and another process may have the number: use a pidfd.
+ *
+ * Ownership: the caller keeps `process`.
+ * Errors: none; -1 for NULL.
+ * Threads: any.
+ * Rust: `Process::pid`.
+ */
+int32_t pericarp_process_pid(const pericarp_process_t *process);
+
+/**
+ * A descriptor of the process, which becomes readable when that ends (pidfd_open(2)).
+ *
+ * Ownership: `*out_fd` stays the library's: do not close it. It is valid as long as the caller's reference to `process`.
+ * Errors: only those of arguments.
+ * Threads: any.
+ * Rust: `Process::pidfd`.
+ */
+int pericarp_process_borrow_pidfd(const pericarp_process_t *process,
+                                  int *out_fd,
+                                  pericarp_error_t **err);
+
+/**
+ * A copy of the descriptor of `pericarp_process_borrow_pidfd`.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `SYSTEM` when no more files can be opened.
+ * Threads: any.
+ * Rust: `Process::pidfd`, `BorrowedFd::try_clone_to_owned`.
+ */
+int pericarp_process_dup_pidfd(const pericarp_process_t *process,
+                               int *out_fd,
+                               pericarp_error_t **err);
+
+/**
+ * Takes the other end of a standard input that the specification asked for as `"pipe"`. Closing it is
+ * the end of file.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, or it was taken before.
+ * Threads: any.
+ * Rust: `Process::take_stdin`.
+ */
+int pericarp_process_take_stdin(const pericarp_process_t *process,
+                                int *out_fd,
+                                pericarp_error_t **err);
+
+/**
+ * Takes the other end of a standard output that the specification asked for as `"pipe"`.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, or it was taken before.
+ * Threads: any.
+ * Rust: `Process::take_stdout`.
+ */
+int pericarp_process_take_stdout(const pericarp_process_t *process,
+                                 int *out_fd,
+                                 pericarp_error_t **err);
+
+/**
+ * Takes the other end of a standard error that the specification asked for as `"pipe"`.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, or it was taken before.
+ * Threads: any.
+ * Rust: `Process::take_stderr`.
+ */
+int pericarp_process_take_stderr(const pericarp_process_t *process,
+                                 int *out_fd,
+                                 pericarp_error_t **err);
+
+/**
+ * Sends it a signal (signal(7)).
+ *
+ * Ownership: the caller keeps `process`.
+ * Errors: `WRONG_STATE` when it has ended.
+ * Threads: any.
+ * Rust: `Process::signal`.
+ */
+int pericarp_process_signal(const pericarp_process_t *process, int signal, pericarp_error_t **err);
+
+/**
+ * Kills it, and no process that it has started. Nothing to kill is no error.
+ *
+ * Ownership: the caller keeps `process`.
+ * Errors: what the kernel says.
+ * Threads: any.
+ * Rust: `Process::kill`.
+ */
+int pericarp_process_kill(const pericarp_process_t *process, pericarp_error_t **err);
+
+/**
+ * Waits until it has ended. Any number of threads may wait; all get the same status.
+ *
+ * Ownership: the caller sets `out_status->size`.
+ * Errors: `STATUS_LOST` when somebody else took the status from the kernel, and the kernel does not keep it (before 6.15).
+ * Threads: any.
+ * Rust: `Process::wait`.
+ */
+int pericarp_process_wait(const pericarp_process_t *process,
+                          pericarp_exit_status_t *out_status,
+                          pericarp_error_t **err);
+
+/**
+ * Waits at most `timeout_ms` milliseconds, or without limit if that is negative. That it still runs then is no error:
+ * `out_status->how` is `PERICARP_EXIT_NONE`.
+ *
+ * Ownership: the caller sets `out_status->size`.
+ * Errors: as `pericarp_process_wait`.
+ * Threads: any.
+ * Rust: `Process::wait_timeout`.
+ */
+int pericarp_process_wait_timeout(const pericarp_process_t *process,
+                                  int64_t timeout_ms,
+                                  pericarp_exit_status_t *out_status,
+                                  pericarp_error_t **err);
+
+/**
+ * The status, if it has ended; otherwise `out_status->how` is `PERICARP_EXIT_NONE`. Never waits.
+ *
+ * Ownership: the caller sets `out_status->size`.
+ * Errors: as `pericarp_process_wait`.
+ * Threads: any.
+ * Rust: `Process::try_wait`.
+ */
+int pericarp_process_try_wait(const pericarp_process_t *process,
+                              pericarp_exit_status_t *out_status,
+                              pericarp_error_t **err);
+
+/**
+ * Takes the terminal of a container whose specification asked for one (`"terminal": true`): the descriptor of the master of
+ * a pty(7). What is written to it is typed, what is read from it is displayed; reading fails with `EIO` once nobody has the
+ * other side open any more. When all copies of it are closed, the terminal hangs up.
+ *
+ * Ownership: `*out_master` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, or it was taken before.
+ * Threads: any.
+ * Rust: `Container::take_terminal`.
+ */
+int pericarp_container_take_terminal(const pericarp_container_t *container,
+                                     int *out_master,
+                                     pericarp_error_t **err);
+
+/**
+ * Takes the terminal of another program in a container, as `pericarp_container_take_terminal`.
+ *
+ * Ownership: `*out_master` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, or it was taken before.
+ * Threads: any.
+ * Rust: `Process::take_terminal`.
+ */
+int pericarp_process_take_terminal(const pericarp_process_t *process,
+                                   int *out_master,
+                                   pericarp_error_t **err);
+
+/**
+ * Sets the size of a terminal in characters. The processes in the foreground get `SIGWINCH`.
+ *
+ * Ownership: `master` stays the caller's.
+ * Errors: `INVALID_ARGUMENT` when `master` is no terminal.
+ * Threads: any.
+ * Rust: `Terminal::resize`.
+ */
+int pericarp_terminal_resize(int master, uint16_t width, uint16_t height, pericarp_error_t **err);
+
+/**
+ * The size of a terminal in characters.
+ *
+ * Ownership: `master` stays the caller's.
+ * Errors: `INVALID_ARGUMENT` when `master` is no terminal.
+ * Threads: any.
+ * Rust: `Terminal::size`.
+ */
+int pericarp_terminal_size(int master,
+                           uint16_t *out_width,
+                           uint16_t *out_height,
+                           pericarp_error_t **err);
+
+/**
+ * The path of the other side of a terminal in its container: "/dev/pts/0".
+ *
+ * Ownership: `master` stays the caller's; `*out_name` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_ARGUMENT` when `master` is no terminal.
+ * Threads: any.
+ * Rust: `Terminal::name`.
+ */
+int pericarp_terminal_name(int master,
+                           char **out_name,
+                           pericarp_error_t **err);
+
+/**
+ * Sends a terminal to a program that listens on a stream socket at that path, as OCI runtimes do with `--console-socket`: one
+ * message, whose text is the name and which the descriptor comes along with (`SCM_RIGHTS`, unix(7)).
+ *
+ * Ownership: `master` stays the caller's, open.
+ * Errors: `INVALID_ARGUMENT` when `master` is no terminal; what the kernel says.
+ * Threads: any.
+ * Rust: `Terminal::send_to`.
+ */
+int pericarp_terminal_send_to(int master,
+                              const char *path,
+                              pericarp_error_t **err);
+
+/**
+ * Takes the listener of a system call filter of the specification that notifies and names no `listenerPath`: whoever
+ * holds it answers what the container asks, see seccomp_unotify(2). It is there from `pericarp_container_start` on
+ * (without `noNewPrivileges`, from the creation on), for the program that made the container. If the filter notifies of
+ * a call that is part of the start, such as execve(2), `pericarp_container_start` returns when it was answered: take the
+ * listener on another thread then.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `NOT_FOUND` when there is none, not yet, or it was taken before.
+ * Threads: any.
+ * Rust: `Container::take_seccomp_listener`.
+ */
+int pericarp_container_take_seccomp_listener(const pericarp_container_t *container,
+                                             int *out_fd,
+                                             pericarp_error_t **err);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -44,7 +44,7 @@ pub mod spec;
 mod sys;
 
 pub use cgroup::CgroupParent;
-pub use container::{Container, ContainerStatus, ExitStatus, Plan};
+pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};
 pub use node::{IdRange, IdRanges, Node, NodeOptions, Recovery};
 pub use pod::ipc::{
@@ -52,4 +52,4 @@ pub use pod::ipc::{
 };
 pub use pod::{NamespaceKind, Pod, PodIpc, PodStatus};
 #[doc(inline)]
-pub use spec::{ContainerSpec, Mount, PodSpec, Resources, Rootfs, Stdio, Volume};
+pub use spec::{ContainerSpec, ExecSpec, Mount, PodSpec, Resources, Rootfs, Stdio, Volume};

@@ -28,7 +28,11 @@ pub(crate) struct OutStruct<T> {
 }
 
 /// A handle in use. One that a panic passes through is poisoned.
-pub(crate) struct Used<'a, T: Handle>(&'a T);
+pub(crate) struct Used<'a, T: Handle> {
+    handle: &'a T,
+    /// Of the caller's own panic: it may be a destructor that calls.
+    was_panicking: bool,
+}
 
 /// A structure of the header that begins with `size_t size`.
 ///
@@ -43,14 +47,14 @@ impl<T: Handle> Deref for Used<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0
+        self.handle
     }
 }
 
 impl<T: Handle> Drop for Used<'_, T> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.head().poison();
+        if std::thread::panicking() && !self.was_panicking {
+            self.handle.head().poison();
         }
     }
 }
@@ -126,7 +130,7 @@ impl Caller {
         if used.head().is_poisoned() {
             return Err(Problem::poisoned(name));
         }
-        Ok(Used(used))
+        Ok(Used { handle: used, was_panicking: std::thread::panicking() })
     }
 
     /// A handle, poisoned or not.

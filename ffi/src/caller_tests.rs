@@ -71,6 +71,25 @@ fn a_panic_becomes_an_error_and_poisons_the_handle() {
 }
 
 #[test]
+fn a_panic_of_the_caller_s_own_poisons_nothing() {
+    struct Calls(*mut Thing);
+    impl Drop for Calls {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking());
+            assert_eq!(outcome(|| caller().handle(self.0, "thing").map(drop)).0, 0);
+        }
+    }
+    let thing = thing();
+    let panicked = std::panic::catch_unwind(|| {
+        let _calls = Calls(thing);
+        panic!("the caller's");
+    });
+    assert!(panicked.is_err());
+    assert_eq!(outcome(|| caller().handle(thing, "thing").map(drop)).0, 0);
+    caller().unrefer(thing);
+}
+
+#[test]
 fn a_panic_without_text_and_one_in_an_accessor_do_not_cross_either() {
     let (number, _, _) = outcome(|| std::panic::panic_any(7_u8));
     assert_eq!(number, -libc::ENOTRECOVERABLE);

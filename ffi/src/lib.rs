@@ -3,10 +3,10 @@
 //!
 //! # Conventions
 //!
-//! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_error_t`) are opaque and
+//! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_error_t`) are opaque and
 //! counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
 //! handle back never kills or removes what it stands for, with one exception: a container that was created and never
-//! started ends with its last handle, since nobody could start it any more.
+//! started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
 //!
 //! **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
 //! `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back
@@ -51,22 +51,34 @@
 
 mod caller;
 mod container;
+mod container_life;
 mod error;
+mod exec;
 mod handle;
 mod ipc;
 mod json;
 mod node;
 mod pod;
+mod pod_life;
+mod seccomp;
 mod structs;
+mod terminal;
+mod update;
 mod user;
 mod version;
 
 pub use container::*;
+pub use container_life::*;
 pub use error::*;
+pub use exec::*;
 pub use handle::*;
 pub use ipc::*;
 pub use node::*;
 pub use pod::*;
+pub use pod_life::*;
+pub use seccomp::*;
 pub use structs::*;
+pub use terminal::*;
+pub use update::*;
 pub use user::*;
 pub use version::*;

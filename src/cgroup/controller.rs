@@ -15,12 +15,36 @@ pub(crate) enum Controller {
     Io,
     /// Processors and memory nodes: `cpuset.*`.
     Cpuset,
+    /// Huge pages: `hugetlb.*`.
+    Hugetlb,
+    /// RDMA adapters: `rdma.max`.
+    Rdma,
+    /// Countable resources of a platform: `misc.max`.
+    Misc,
 }
 
 impl Controller {
-    /// All of them, in the order in which they are enabled.
-    pub(crate) const ALL: [Controller; 5] =
+    /// Those that every pod and container has, in the order in which they are enabled.
+    pub(crate) const ALWAYS: [Controller; 5] =
         [Controller::Cpu, Controller::Memory, Controller::Pids, Controller::Io, Controller::Cpuset];
+
+    /// All of them. The last ones are enabled where a limit asks for them: each makes every cgroup dearer.
+    pub(crate) const ALL: [Controller; 8] = [
+        Controller::Cpu,
+        Controller::Memory,
+        Controller::Pids,
+        Controller::Io,
+        Controller::Cpuset,
+        Controller::Hugetlb,
+        Controller::Rdma,
+        Controller::Misc,
+    ];
+
+    /// The controller that makes a file, by the file's name; `None` for the kernel's own files and unknown ones.
+    pub(crate) fn of_file(file: &str) -> Option<Self> {
+        let (name, _) = file.split_once('.')?;
+        Self::ALL.into_iter().find(|controller| controller.name() == name)
+    }
 
     /// The kernel's name, as in `cgroup.controllers`.
     pub(crate) fn name(self) -> &'static str {
@@ -30,6 +54,9 @@ impl Controller {
             Controller::Pids => "pids",
             Controller::Io => "io",
             Controller::Cpuset => "cpuset",
+            Controller::Hugetlb => "hugetlb",
+            Controller::Rdma => "rdma",
+            Controller::Misc => "misc",
         }
     }
 
@@ -58,7 +85,7 @@ pub(crate) struct ControllerSet(u8);
 
 impl ControllerSet {
     /// Reads the format of `cgroup.controllers` and `cgroup.subtree_control`: names between white space. Names that
-    /// the library does not know (`rdma`, `misc`, …) are none of its business and left out.
+    /// the library does not know (`perf_event`, …) are none of its business and left out.
     pub(crate) fn parse(text: &str) -> Self {
         let mut set = ControllerSet::default();
         for name in text.split_ascii_whitespace() {
@@ -95,6 +122,13 @@ impl ControllerSet {
         Controller::ALL.into_iter().filter(move |controller| self.contains(*controller))
     }
 
+    /// Those of the set that every pod and container has.
+    pub(crate) fn always(self) -> Self {
+        let mut set = self;
+        Controller::ALL.into_iter().filter(|c| !Controller::ALWAYS.contains(c)).for_each(|c| set.remove(c));
+        set
+    }
+
     /// What enables the whole set when written to `cgroup.subtree_control`: `+cpu +memory`. A write either enables
     /// all of them or none.
     pub(crate) fn enable_command(self) -> String {
@@ -121,10 +155,19 @@ mod tests {
     #[test]
     fn reads_the_kernels_lists_and_leaves_out_what_it_does_not_know() {
         let set = ControllerSet::parse("cpuset cpu io memory hugetlb pids rdma misc\n");
-        assert_eq!(set.to_string(), "cpu memory pids io cpuset");
+        assert_eq!(set.to_string(), "cpu memory pids io cpuset hugetlb rdma misc");
+        assert_eq!(set.always().to_string(), "cpu memory pids io cpuset");
         assert_eq!(ControllerSet::parse("io\n").to_string(), "io");
         assert!(ControllerSet::parse("\n").is_empty());
-        assert!(ControllerSet::parse("rdma memory_recursiveprot").is_empty(), "whole names only");
+        assert!(ControllerSet::parse("perf_event memory_recursiveprot").is_empty(), "whole names only");
+    }
+
+    #[test]
+    fn knows_whose_a_file_is() {
+        assert_eq!(Controller::of_file("hugetlb.2MB.max"), Some(Controller::Hugetlb));
+        assert_eq!(Controller::of_file("cpuset.cpus"), Some(Controller::Cpuset));
+        assert_eq!(Controller::of_file("cgroup.max.depth"), None);
+        assert_eq!(Controller::of_file("memory"), None);
     }
 
     #[test]

@@ -1,26 +1,39 @@
-//! Which devices the processes of a pod may open.
+//! Which devices the processes of a container may use.
 //!
-//! cgroup v2 has no device controller with files: a BPF program that is attached to the pod's cgroup decides for all
-//! that is below. The rules are those of every OCI runtime: device nodes may be made, but only those of the default
-//! `/dev` and terminals may be opened. Without them, a container with `CAP_MKNOD` could make a node of the machine's
-//! disk and read it.
+//! cgroup v2 has no device controller with files: a BPF program that is attached to the container's cgroup decides for
+//! it and for all that is below. Without rules of its own a container gets those of every OCI runtime: device nodes may
+//! be made, but only those of the default `/dev` and terminals may be opened. Without any, a container with `CAP_MKNOD`
+//! could make a node of the machine's disk and read it.
+//!
+//! Programs of the cgroups above decide, too, and all must agree: what others forbid around the node stays forbidden. So
+//! the library has none at the pod, where it could not be loosened for one container.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::sys::bpf::{Instruction, load_device_program};
+use crate::spec::{DeviceAccess, DeviceRule, DeviceRuleKind};
+use crate::sys::bpf::{Instruction, attach_device_program, load_device_program};
 
-/// Character devices that may be read and written: the default devices of the OCI runtime-spec, and `/dev/ptmx`.
-const ALLOWED: [(i32, &[i32]); 2] = [(1, &[3, 5, 7, 8, 9]), (5, &[0, 2])];
-/// The major number of the terminals of devpts, all of which are allowed.
-const PTS: i32 = 136;
+/// Character devices that may be read and written: the default devices of the OCI runtime-spec, `/dev/ptmx`, and the
+/// terminals of devpts. `None` is any minor number.
+const ALLOWED: [(u32, Option<u32>); 8] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
+];
 
 /// `struct bpf_cgroup_dev_ctx` of linux/bpf.h: access and type in one word, major, minor.
 const ACCESS_TYPE: i16 = 0;
 const MAJOR: i16 = 4;
 const MINOR: i16 = 8;
-/// `BPF_DEVCG_ACC_MKNOD`
-const MKNOD: i32 = 1;
+/// `BPF_DEVCG_DEV_BLOCK`
+const BLOCK: i32 = 1;
 /// `BPF_DEVCG_DEV_CHAR`
 const CHARACTER: i32 = 2;
 
@@ -30,25 +43,54 @@ const MOVE_VALUE: u8 = 0xb7;
 const SHIFT_RIGHT: u8 = 0x77;
 const AND: u8 = 0x57;
 const JUMP_IF_NOT: u8 = 0x55;
+const JUMP_IF_ANY_BIT: u8 = 0x45;
+const JUMP: u8 = 0x05;
 const EXIT: u8 = 0x95;
 
-/// Loads the program, once for all pods of a node.
-pub(super) fn load() -> Result<OwnedFd> {
-    load_device_program(&program()).map_err(|errno| {
-        Error::system(errno, "load").on("the program that guards devices").because(
-            "pods need CAP_BPF or CAP_SYS_ADMIN and a kernel with CONFIG_CGROUP_BPF: without it a container could \
-             open the machine's disks",
-        )
-    })
+/// Registers of the program: what it returns, the context, and what it reads of that.
+const RESULT: u8 = 0;
+const CONTEXT: u8 = 1;
+const KIND: u8 = 2;
+/// The access that is asked for and that no rule has allowed yet.
+const REST: u8 = 3;
+const MAJOR_NUMBER: u8 = 4;
+const MINOR_NUMBER: u8 = 5;
+
+/// A loaded program. It stays as long as a cgroup has it.
+#[derive(Debug)]
+pub(crate) struct DeviceGuard(OwnedFd);
+
+impl DeviceGuard {
+    /// Loads the program of these rules and the default ones.
+    pub(crate) fn load(rules: &[DeviceRule]) -> Result<DeviceGuard> {
+        load_device_program(&program(rules)).map(DeviceGuard).map_err(|errno| {
+            Error::system(errno, "load").on("the program that guards devices").because(
+                "containers need CAP_BPF or CAP_SYS_ADMIN and a kernel with CONFIG_CGROUP_BPF: without it one could \
+                 open the machine's disks",
+            )
+        })
+    }
+
+    /// Puts a cgroup under the rules.
+    pub(super) fn attach(&self, cgroup: impl AsFd, path: &Path) -> Result<()> {
+        attach_device_program(&self.0, cgroup).step("guard the devices of cgroup", path.display())
+    }
 }
 
-/// Puts a cgroup under the rules.
-pub(super) fn guard(program: &OwnedFd, cgroup: impl std::os::fd::AsFd, path: &std::path::Path) -> Result<()> {
-    crate::sys::bpf::attach_device_program(program, cgroup)
-        .step("guard the devices of cgroup", path.display())
+/// What every container may do, whatever its rules say.
+fn default_rules() -> impl DoubleEndedIterator<Item = DeviceRule> {
+    // To make a node is not to open it.
+    let nodes = DeviceRule::allow(DeviceRuleKind::All, None, None, DeviceAccess::MKNOD);
+    let open = DeviceAccess::READ.and(DeviceAccess::WRITE);
+    let devices = ALLOWED
+        .into_iter()
+        .map(move |(major, minor)| DeviceRule::allow(DeviceRuleKind::Char, Some(major), minor, open));
+    std::iter::once(nodes).chain(devices)
 }
 
-fn program() -> Vec<Instruction> {
+/// From the last rule to the first: each takes what it allows from the access that is asked for, until nothing is left,
+/// or denies.
+fn program(rules: &[DeviceRule]) -> Vec<Instruction> {
     let op = |code, to: u8, from: u8, offset, immediate| Instruction {
         code,
         registers: from << 4 | to,
@@ -56,61 +98,85 @@ fn program() -> Vec<Instruction> {
         immediate,
     };
     let mut program = vec![
-        op(LOAD_WORD, 2, 1, ACCESS_TYPE, 0),
-        op(LOAD_WORD, 4, 1, MAJOR, 0),
-        op(LOAD_WORD, 5, 1, MINOR, 0),
-        op(MOVE, 3, 2, 0, 0),
-        op(SHIFT_RIGHT, 3, 0, 0, 16),
-        op(AND, 2, 0, 0, 0xffff),
-        op(MOVE_VALUE, 0, 0, 0, 1),
-        // To make a node is not to open it.
-        op(JUMP_IF_NOT, 3, 0, 1, MKNOD),
-        op(EXIT, 0, 0, 0, 0),
+        op(LOAD_WORD, KIND, CONTEXT, ACCESS_TYPE, 0),
+        op(LOAD_WORD, MAJOR_NUMBER, CONTEXT, MAJOR, 0),
+        op(LOAD_WORD, MINOR_NUMBER, CONTEXT, MINOR, 0),
+        op(MOVE, REST, KIND, 0, 0),
+        op(SHIFT_RIGHT, REST, 0, 0, 16),
+        op(AND, KIND, 0, 0, 0xffff),
     ];
-    let allowed_if = |program: &mut Vec<Instruction>, register: u8, value: i32| {
-        program.push(op(JUMP_IF_NOT, register, 0, 1, value));
-        program.push(op(EXIT, 0, 0, 0, 0));
-    };
-    // Block devices are refused: jump over everything else, to the last two instructions.
-    let block = program.len();
-    program.push(op(JUMP_IF_NOT, 2, 0, 0, CHARACTER));
-    allowed_if(&mut program, 4, PTS);
-    for (major, minors) in ALLOWED {
-        let other = program.len();
-        program.push(op(JUMP_IF_NOT, 4, 0, 0, major));
-        for minor in minors {
-            allowed_if(&mut program, 5, *minor);
+    let all: Vec<DeviceRule> = rules.iter().cloned().chain(default_rules()).collect();
+    for rule in all.iter().rev() {
+        let start = program.len();
+        let kind = match rule.kind {
+            DeviceRuleKind::All => None,
+            DeviceRuleKind::Char => Some(CHARACTER),
+            DeviceRuleKind::Block => Some(BLOCK),
+        };
+        let numbers = [
+            (KIND, kind),
+            (MAJOR_NUMBER, rule.major.map(|major| major as i32)),
+            (MINOR_NUMBER, rule.minor.map(|minor| minor as i32)),
+        ];
+        for (register, value) in numbers.into_iter().filter_map(|(register, value)| Some((register, value?)))
+        {
+            program.push(op(JUMP_IF_NOT, register, 0, 0, value));
         }
-        program[other].offset = (program.len() - other - 1) as i16;
+        let conditions = start..program.len();
+        if rule.allow {
+            program.extend([
+                op(AND, REST, 0, 0, !rule.access.bits()),
+                op(JUMP_IF_NOT, REST, 0, 2, 0),
+                op(MOVE_VALUE, RESULT, 0, 0, 1),
+            ]);
+        } else {
+            program.extend([
+                op(JUMP_IF_ANY_BIT, REST, 0, 1, rule.access.bits()),
+                op(JUMP, 0, 0, 2, 0),
+                op(MOVE_VALUE, RESULT, 0, 0, 0),
+            ]);
+        }
+        program.push(op(EXIT, 0, 0, 0, 0));
+        let next = program.len();
+        for condition in conditions {
+            program[condition].offset = (next - condition - 1) as i16;
+        }
     }
-    program[block].offset = (program.len() - block - 1) as i16;
-    program.push(op(MOVE_VALUE, 0, 0, 0, 0));
-    program.push(op(EXIT, 0, 0, 0, 0));
+    program.extend([op(MOVE_VALUE, RESULT, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]);
     program
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::option::of;
+    use proptest::prelude::*;
+
     use super::*;
 
-    /// What the kernel's interpreter would say; only what the program uses.
-    fn run(access: u32, kind: u32, major: u32, minor: u32) -> i64 {
+    const READ: u32 = 2;
+    const WRITE: u32 = 4;
+    const MKNOD: u32 = 1;
+
+    /// What the kernel's interpreter would say; only what the programs use.
+    fn run(program: &[Instruction], access: u32, kind: u32, major: u32, minor: u32) -> i64 {
         let context = [access << 16 | kind, major, minor];
         let mut registers = [0i64; 6];
-        let program = program();
         let mut at = 0;
         loop {
             let Instruction { code, registers: pair, offset, immediate } = program[at];
             let (to, from) = (usize::from(pair & 0xf), usize::from(pair >> 4));
+            let immediate = i64::from(immediate);
             at += 1;
             match code {
                 LOAD_WORD => registers[to] = context[offset as usize / 4].into(),
                 MOVE => registers[to] = registers[from],
-                MOVE_VALUE => registers[to] = immediate.into(),
+                MOVE_VALUE => registers[to] = immediate,
                 SHIFT_RIGHT => registers[to] >>= immediate,
-                AND => registers[to] &= i64::from(immediate),
-                JUMP_IF_NOT if registers[to] != i64::from(immediate) => at += offset as usize,
-                JUMP_IF_NOT => {}
+                AND => registers[to] &= immediate,
+                JUMP => at += offset as usize,
+                JUMP_IF_NOT if registers[to] != immediate => at += offset as usize,
+                JUMP_IF_ANY_BIT if registers[to] & immediate != 0 => at += offset as usize,
+                JUMP_IF_NOT | JUMP_IF_ANY_BIT => {}
                 EXIT => return registers[0],
                 other => panic!("{other:#x}"),
             }
@@ -119,21 +185,81 @@ mod tests {
 
     #[test]
     fn only_the_default_devices_can_be_opened() {
-        const READ: u32 = 2;
-        const WRITE: u32 = 4;
         let (block, character) = (1, 2);
+        let program = program(&[]);
+        let run = |access, kind, major, minor| run(&program, access, kind, major, minor);
         for major in 0..300 {
             for minor in 0..300 {
                 let allowed = major == 136
                     || major == 1 && [3, 5, 7, 8, 9].contains(&minor)
                     || major == 5 && [0, 2].contains(&minor);
-                for access in [READ, WRITE, READ | WRITE, READ | WRITE | 1] {
+                for access in [READ, WRITE, READ | WRITE, READ | WRITE | MKNOD] {
                     assert_eq!(run(access, character, major, minor), i64::from(allowed), "c {major}:{minor}");
                     assert_eq!(run(access, block, major, minor), 0, "b {major}:{minor}");
                 }
-                assert_eq!(run(1, block, major, minor), 1, "mknod b {major}:{minor}");
-                assert_eq!(run(1, character, major, minor), 1, "mknod c {major}:{minor}");
+                assert_eq!(run(MKNOD, block, major, minor), 1, "mknod b {major}:{minor}");
+                assert_eq!(run(MKNOD, character, major, minor), 1, "mknod c {major}:{minor}");
             }
+        }
+    }
+
+    /// What the rules mean, said another way: for each access alone, forwards, the last one that fits.
+    fn meaning(rules: &[DeviceRule], access: u32, kind: u32, major: u32, minor: u32) -> bool {
+        [READ, WRITE, MKNOD].into_iter().filter(|bit| access & bit != 0).all(|bit| {
+            let mut allowed = false;
+            for rule in rules.iter().cloned().chain(default_rules()) {
+                let kinds = match rule.kind {
+                    DeviceRuleKind::All => true,
+                    DeviceRuleKind::Block => kind == 1,
+                    DeviceRuleKind::Char => kind == 2,
+                };
+                let numbers = rule.major.is_none_or(|m| m == major) && rule.minor.is_none_or(|m| m == minor);
+                if kinds && numbers && rule.access.bits() as u32 & bit != 0 {
+                    allowed = rule.allow;
+                }
+            }
+            allowed
+        })
+    }
+
+    fn any_rule() -> impl Strategy<Value = DeviceRule> {
+        let kinds = vec![DeviceRuleKind::All, DeviceRuleKind::Char, DeviceRuleKind::Block];
+        let access = prop::sample::select(vec!["r", "w", "m", "rw", "rm", "wm", "rwm"]);
+        let numbers = (of(0..4u32), of(0..4u32));
+        (any::<bool>(), prop::sample::select(kinds), numbers, access).prop_map(
+            |(allow, kind, (major, minor), access)| DeviceRule {
+                allow,
+                kind,
+                major,
+                minor,
+                access: access.parse().unwrap(),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_program_does_what_its_rules_say(rules in prop::collection::vec(any_rule(), 0..12)) {
+            let program = program(&rules);
+            for access in 1..8 {
+                for kind in [1, 2] {
+                    for (major, minor) in (0..5).flat_map(|major| (0..5).map(move |minor| (major, minor))) {
+                        let expected = meaning(&rules, access, kind, major, minor);
+                        let ran = run(&program, access, kind, major, minor);
+                        prop_assert_eq!(ran, i64::from(expected), "{} {} {}:{}", access, kind, major, minor);
+                    }
+                }
+            }
+        }
+    }
+
+    /// As root only: the verifier takes the longest program that there can be.
+    #[test]
+    fn the_kernel_takes_the_longest_program() {
+        let rule = DeviceRule::deny(DeviceRuleKind::Char, Some(7), Some(7), DeviceAccess::READ);
+        match DeviceGuard::load(&vec![rule; 512]) {
+            Err(error) if !nix::unistd::geteuid().is_root() => eprintln!("skipped, not root: {error}"),
+            result => drop(result.unwrap()),
         }
     }
 }

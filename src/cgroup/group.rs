@@ -8,9 +8,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::controller::Controller;
+use super::devices::DeviceGuard;
 use super::dir::{Dir, SUBTREE_CONTROL};
 use super::settings::{Setting, settings};
-use super::{events, remove};
+use super::{events, optional, remove};
 use crate::error::{Error, ErrorKind, Result};
 use crate::spec::Resources;
 
@@ -32,7 +33,10 @@ impl Cgroup {
     pub(super) fn create(dir: &Arc<Dir>, name: &str, resources: &Resources) -> Result<Cgroup> {
         let settings = settings(resources);
         if !settings.is_empty() {
-            dir.subtree()?.require(&settings, &dir.path().join(name))?;
+            optional::enable_for(dir, &settings, &dir.path().join(name))?;
+            let always: Vec<Setting> =
+                settings.iter().filter(|setting| setting.is_always()).cloned().collect();
+            dir.subtree()?.require(&always, &dir.path().join(name))?;
         }
         let cgroup = Cgroup { dir: Arc::new(dir.make_child(name)?) };
         cgroup.or_undo(|cgroup| cgroup.write_settings(&settings))
@@ -72,10 +76,15 @@ impl Cgroup {
         Ok(dir.open_child(name)?.map(|child| Cgroup { dir: Arc::new(child) }))
     }
 
-    /// Makes a cgroup in this one, for a container of this pod. An error of kind `AlreadyExists` when there is one of
-    /// that name.
-    pub(crate) fn create_child(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
-        Cgroup::create(&self.dir, name, resources)
+    /// Makes a cgroup in this one, for processes of this pod, and puts it under the rules for devices before any process
+    /// can be in it. An error of kind `AlreadyExists` when there is one of that name.
+    pub(crate) fn create_guarded(
+        &self,
+        name: &str,
+        resources: &Resources,
+        guard: &DeviceGuard,
+    ) -> Result<Cgroup> {
+        Cgroup::create(&self.dir, name, resources)?.or_undo(|cgroup| guard.attach(cgroup, cgroup.path()))
     }
 
     /// Opens a cgroup in this one; None when there is none of that name.
@@ -105,10 +114,10 @@ impl Cgroup {
                 Errno::ENOENT if !self.dir.is_gone() => {
                     error.of_kind(ErrorKind::Unsupported).because(setting.missing_file())
                 }
-                Errno::ENODEV if *file == "io.max" => error.of_kind(ErrorKind::NotFound).because(
+                Errno::ENODEV if *file == *"io.max" => error.of_kind(ErrorKind::NotFound).because(
                     "there is no such block device; partitions and character devices cannot be limited",
                 ),
-                Errno::EINVAL | Errno::ERANGE if setting.controller == Controller::Cpuset => error
+                Errno::EINVAL | Errno::ERANGE if setting.controller == Some(Controller::Cpuset) => error
                     .of_kind(ErrorKind::Unsupported)
                     .because("it names some that this machine does not have"),
                 _ => error,

@@ -4,7 +4,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::dir::Dir;
 use super::group::Cgroup;
-use super::settings::settings;
 use super::tree::Tree;
 use super::walk::child_dirs;
 use super::{events, remove};
@@ -12,19 +11,14 @@ use crate::error::{Context, Result};
 use crate::spec::Resources;
 
 impl Cgroup {
+    /// Makes a cgroup in this one, for processes that are no container's.
+    pub(crate) fn create_child(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
+        Cgroup::create(&self.dir, name, resources)
+    }
+
     /// The names of the cgroups in this one. See [`Tree::list`](super::Tree::list).
     pub(crate) fn children(&self) -> Result<Vec<String>> {
         names(&self.dir)
-    }
-
-    /// Applies limits to a cgroup in which there may be processes already. Fields that are `None` keep what they
-    /// have. When a limit is refused, those before it stay applied.
-    pub(crate) fn apply(&self, resources: &Resources) -> Result<()> {
-        let settings = settings(resources);
-        if let (Some(parent), false) = (self.dir.parent(), settings.is_empty()) {
-            parent.subtree()?.require(&settings, self.path())?;
-        }
-        self.write_settings(&settings)
     }
 
     /// Whether a live process is in it or below it. A zombie is not live; a cgroup that is gone has none.

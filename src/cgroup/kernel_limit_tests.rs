@@ -49,12 +49,12 @@ fn every_limit_is_applied_or_refused_by_name() {
         if has(controller) {
             for cgroup in [result.unwrap(), at_pod.unwrap()] {
                 assert_eq!(read(&cgroup, file), content, "{resources}");
-                cgroup.apply(&json(resources)).unwrap();
+                cgroup.update(&json(resources)).unwrap();
                 cgroup.remove_tree().unwrap();
             }
             continue;
         }
-        for error in [result.unwrap_err(), at_pod.unwrap_err(), pod.apply(&json(resources)).unwrap_err()] {
+        for error in [result.unwrap_err(), at_pod.unwrap_err(), pod.update(&json(resources)).unwrap_err()] {
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             let text = error.to_string();
             assert!(text.contains(file) && text.contains(&format!("the controller {controller}")), "{text}");
@@ -65,6 +65,50 @@ fn every_limit_is_applied_or_refused_by_name() {
             (0, 1),
             "nothing was made"
         );
+    }
+}
+
+/// Controllers that are enabled for those who ask, on the way down to them and nowhere else.
+#[test]
+fn optional_controllers_are_enabled_on_demand() {
+    let Some(node) = Node::new() else { return };
+    let huge = json(r#"{"hugetlb": {"2MB": 4194304}}"#);
+    let pod = node.pod();
+    assert!(!read(&pod, "cgroup.controllers").contains("hugetlb"));
+    if !node.tree.optional().contains(&"hugetlb") {
+        let error = pod.create_child("web", &huge).unwrap_err().to_string();
+        assert!(error.contains("hugetlb.2MB.max") && error.contains("the controller hugetlb"), "{error}");
+        eprintln!("SKIPPED: no controller hugetlb");
+        return;
+    }
+    let web = pod.create_child("web", &huge).unwrap();
+    assert_eq!(read(&web, "hugetlb.2MB.max"), "4194304");
+    let opened = node.tree.open_pod("pod").unwrap().unwrap();
+    opened.open_child("web").unwrap().unwrap().update(&json(r#"{"hugetlb": {"2MB": "max"}}"#)).unwrap();
+    assert_eq!(read(&web, "hugetlb.2MB.max"), "max");
+    let error = pod.create_child("log", &json(r#"{"hugetlb": {"3MB": 0}}"#)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(pod.children().unwrap(), ["web"], "what was refused was not made");
+}
+
+#[test]
+fn an_update_is_all_or_nothing() {
+    let Some(node) = Node::new() else { return };
+    let web = node.pod().create_child("web", &json(r#"{"unified": {"cgroup.max.depth": "7"}}"#)).unwrap();
+    web.update(&json(r#"{"unified": {"cgroup.max.depth": "5"}}"#)).unwrap();
+    assert_eq!(read(&web, "cgroup.max.depth"), "5");
+    // Refused after the first was written.
+    let both = r#"{"unified": {"cgroup.max.depth": "3", "cgroup.max.descendants": "many"}}"#;
+    let error = web.update(&json(both)).unwrap_err();
+    assert!(error.to_string().contains("write many to cgroup.max.descendants"), "{error}");
+    assert_eq!(read(&web, "cgroup.max.depth"), "5");
+    assert_eq!(read(&web, "cgroup.max.descendants"), "max");
+    if node.tree.controllers().contains(Controller::Memory) {
+        web.update(&json(r#"{"memory": {"max": 67108864}}"#)).unwrap();
+        let refused = r#"{"memory": {"max": 33554432}, "unified": {"memory.none": "1"}}"#;
+        let error = web.update(&json(refused)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert_eq!(read(&web, "memory.max"), "67108864");
     }
 }
 

@@ -90,11 +90,13 @@ impl Controls {
 
     /// Fails unless the controller of every setting is there. `path` is the cgroup that the settings are for.
     pub(super) fn require(&self, settings: &[Setting], path: &Path) -> Result<()> {
-        let missing = settings.iter().find(|setting| !self.enabled.contains(setting.controller));
-        let Some(Setting { controller, file, value }) = missing else { return Ok(()) };
+        let lacks =
+            |setting: &Setting| setting.controller.filter(|controller| !self.enabled.contains(*controller));
+        let missing = settings.iter().find_map(|setting| Some((setting, lacks(setting)?)));
+        let Some((Setting { file, value, .. }, controller)) = missing else { return Ok(()) };
         let step = format!("apply {file} {value:?} to");
-        Err(match self.lack(*controller) {
-            Some(lack) => lack.error(*controller, step),
+        Err(match self.lack(controller) {
+            Some(lack) => lack.error(controller, step),
             None => {
                 Error::new(ErrorKind::Unsupported, step).because(format!("needs the controller {controller}"))
             }
@@ -191,7 +193,7 @@ mod tests {
     }
 
     fn setting(controller: Controller, file: &'static str) -> Setting {
-        Setting { controller, file, value: "1".to_string() }
+        Setting { controller: Some(controller), file: file.into(), value: "1".to_string() }
     }
 
     #[test]

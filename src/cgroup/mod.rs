@@ -23,10 +23,13 @@ mod events;
 mod group;
 mod lack;
 mod mounts;
+mod optional;
 mod parent;
+mod place;
 mod remove;
 mod settings;
 mod tree;
+mod update;
 mod validate;
 mod walk;
 
@@ -37,7 +40,10 @@ mod kernel_limit_tests;
 #[cfg(test)]
 mod kernel_tests;
 
+use controller::ControllerSet;
+pub(crate) use devices::DeviceGuard;
 pub(crate) use group::Cgroup;
 pub use parent::CgroupParent;
+pub(crate) use place::check_path;
 pub(crate) use tree::Tree;
 pub(crate) use validate::validate;

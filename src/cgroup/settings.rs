@@ -1,16 +1,18 @@
 //! From [`Resources`] to what is written into which file. Pure: no I/O.
 
+use std::borrow::Cow;
+
 use super::controller::Controller;
 use super::cpulist::CpuList;
-use crate::spec::{IoMax, Limit, Resources};
+use crate::spec::{IoMax, Limit, RdmaMax, Resources};
 
 /// One write to a file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
-    /// The controller that makes the file.
-    pub(super) controller: Controller,
+    /// The controller that makes the file; `None` for the kernel's own (`cgroup.max.depth`).
+    pub(super) controller: Option<Controller>,
     /// The file's name.
-    pub(super) file: &'static str,
+    pub(super) file: Cow<'static, str>,
     /// What to write, in one write(2).
     pub(super) value: String,
 }
@@ -18,15 +20,18 @@ pub(super) struct Setting {
 /// Everything that `resources` asks for, in the order in which it is written. Nothing for the default: no memory is
 /// allocated then.
 pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
-    let Resources { cpu, memory, pids_max, cpuset, io } = resources;
+    let Resources { cpu, memory, pids_max, cpuset, io, hugetlb, rdma, unified } = resources;
     let mut list = Vec::new();
-    let mut set = |controller, file, value: Option<String>| {
-        list.extend(value.map(|value| Setting { controller, file, value }));
+    let mut set = |controller, file: &'static str, value: Option<String>| {
+        list.extend(value.map(|value| Setting { controller: Some(controller), file: file.into(), value }));
     };
     let limit = |limit: Option<Limit>| limit.map(|limit| limit.to_string());
 
     set(Controller::Cpu, "cpu.weight", cpu.weight.map(|weight| weight.to_string()));
+    set(Controller::Cpu, "cpu.idle", cpu.idle.map(|on| u8::from(on).to_string()));
     set(Controller::Cpu, "cpu.max", cpu.max.map(|max| format!("{} {}", max.quota, max.period)));
+    // The quota is there before it: the kernel compares the two.
+    set(Controller::Cpu, "cpu.max.burst", cpu.burst.map(|burst| burst.to_string()));
     set(Controller::Memory, "memory.max", limit(memory.max));
     set(Controller::Memory, "memory.high", limit(memory.high));
     set(Controller::Memory, "memory.low", limit(memory.low));
@@ -41,7 +46,34 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
     for line in &io.max {
         set(Controller::Io, "io.max", Some(io_max(line)));
     }
+    for line in &io.device_weights {
+        set(Controller::Io, "io.weight", Some(format!("{}:{} {}", line.major, line.minor, line.weight)));
+    }
+    for (device, max) in rdma {
+        set(Controller::Rdma, "rdma.max", Some(rdma_max(device, max)));
+    }
+    list.extend(hugetlb.iter().map(|(size, limit)| Setting {
+        controller: Some(Controller::Hugetlb),
+        file: format!("hugetlb.{size}.max").into(),
+        value: limit.to_string(),
+    }));
+    for (file, value) in unified {
+        list.extend(value.split('\n').filter(|line| !line.is_empty()).map(|line| Setting {
+            controller: Controller::of_file(file),
+            file: file.clone().into(),
+            value: line.to_string(),
+        }));
+    }
     list
+}
+
+/// `mlx5_0 hca_handle=2 hca_object=max`
+fn rdma_max(device: &str, max: &RdmaMax) -> String {
+    let mut text = device.to_string();
+    for (key, limit) in [("hca_handle", max.hca_handles), ("hca_object", max.hca_objects)] {
+        text.extend(limit.map(|limit| format!(" {key}={limit}")));
+    }
+    text
 }
 
 /// `8:0 rbps=1048576 wiops=max`: keys that are not written keep their value.
@@ -55,10 +87,15 @@ fn io_max(line: &IoMax) -> String {
 }
 
 impl Setting {
+    /// Whether its controller is one that every pod and container has.
+    pub(super) fn is_always(&self) -> bool {
+        self.controller.is_some_and(|controller| Controller::ALWAYS.contains(&controller))
+    }
+
     /// The file that says what the kernel made of the setting, where it may grant less than was asked for without an
     /// error: `cpuset.cpus` may name processors that the parent may not use, or that are offline.
     pub(super) fn effective_file(&self) -> Option<&'static str> {
-        match self.file {
+        match &*self.file {
             "cpuset.cpus" => Some("cpuset.cpus.effective"),
             "cpuset.mems" => Some("cpuset.mems.effective"),
             _ => None,
@@ -72,7 +109,7 @@ impl Setting {
 
     /// Why the file may be missing although its controller is there.
     pub(super) fn missing_file(&self) -> &'static str {
-        match self.file {
+        match &*self.file {
             "io.weight" => {
                 "the kernel has no such file: it was built without CONFIG_BLK_CGROUP_IOCOST (the weight of the BFQ \
                  scheduler, io.bfq.weight, is another one and not set by this library)"
@@ -89,10 +126,14 @@ impl Setting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{CpuMax, CpuResources, CpusetResources, IoResources, MemoryResources};
+    use crate::spec::{CpuMax, CpuResources, CpusetResources, IoResources, IoWeight, MemoryResources};
 
     fn lines(resources: &Resources) -> Vec<String> {
-        settings(resources).iter().map(|s| format!("{}: {}={}", s.controller, s.file, s.value)).collect()
+        let line = |s: &Setting| match s.controller {
+            Some(controller) => format!("{controller}: {}={}", s.file, s.value),
+            None => format!("{}={}", s.file, s.value),
+        };
+        settings(resources).iter().map(line).collect()
     }
 
     #[test]
@@ -103,7 +144,12 @@ mod tests {
     #[test]
     fn every_field_has_its_file() {
         let all = Resources {
-            cpu: CpuResources { weight: Some(79), max: Some(CpuMax::millis(500)) },
+            cpu: CpuResources {
+                weight: Some(79),
+                max: Some(CpuMax::millis(500)),
+                burst: Some(20_000),
+                idle: Some(false),
+            },
             memory: MemoryResources {
                 max: Some(Limit::At(64 << 20)),
                 high: Some(Limit::At(48 << 20)),
@@ -134,13 +180,28 @@ mod tests {
                         wiops: None,
                     },
                 ],
+                device_weights: vec![IoWeight { major: 8, minor: 0, weight: 50 }],
             },
+            hugetlb: [("2MB".to_string(), Limit::At(4 << 20))].into(),
+            rdma: [(
+                "mlx5_0".to_string(),
+                RdmaMax { hca_handles: Some(Limit::At(2)), hca_objects: Some(Limit::MAX) },
+            )]
+            .into(),
+            unified: [
+                ("memory.zswap.max".to_string(), "0".to_string()),
+                ("cgroup.max.depth".to_string(), "2".to_string()),
+                ("misc.max".to_string(), "a 1\nb 2\n".to_string()),
+            ]
+            .into(),
         };
         assert_eq!(
             lines(&all),
             [
                 "cpu: cpu.weight=79",
+                "cpu: cpu.idle=0",
                 "cpu: cpu.max=50000 100000",
+                "cpu: cpu.max.burst=20000",
                 "memory: memory.max=67108864",
                 "memory: memory.high=50331648",
                 "memory: memory.low=0",
@@ -153,6 +214,13 @@ mod tests {
                 "io: io.weight=default 200",
                 "io: io.max=8:16 rbps=2097152 wiops=120",
                 "io: io.max=254:0 wbps=max riops=1",
+                "io: io.weight=8:0 50",
+                "rdma: rdma.max=mlx5_0 hca_handle=2 hca_object=max",
+                "hugetlb: hugetlb.2MB.max=4194304",
+                "cgroup.max.depth=2",
+                "memory: memory.zswap.max=0",
+                "misc: misc.max=a 1",
+                "misc: misc.max=b 2",
             ]
         );
     }
@@ -160,7 +228,10 @@ mod tests {
     #[test]
     fn no_limit_is_written_as_max() {
         let resources = Resources {
-            cpu: CpuResources { weight: None, max: Some(CpuMax { quota: Limit::MAX, period: 50_000 }) },
+            cpu: CpuResources {
+                max: Some(CpuMax { quota: Limit::MAX, period: 50_000 }),
+                ..Default::default()
+            },
             memory: MemoryResources { max: Some(Limit::MAX), oom_group: Some(false), ..Default::default() },
             pids_max: Some(Limit::MAX),
             ..Default::default()
@@ -178,14 +249,17 @@ mod tests {
 
     #[test]
     fn a_cpuset_is_granted_whole_or_not() {
-        let mut setting =
-            Setting { controller: Controller::Cpuset, file: "cpuset.cpus", value: "2,0-1".to_string() };
+        let mut setting = Setting {
+            controller: Some(Controller::Cpuset),
+            file: "cpuset.cpus".into(),
+            value: "2,0-1".to_string(),
+        };
         assert_eq!(setting.effective_file(), Some("cpuset.cpus.effective"));
         assert!(setting.is_granted("0-2\n"));
         assert!(!setting.is_granted("0-1\n"));
         assert!(!setting.is_granted("0-3\n"));
         assert!(!setting.is_granted("\n"));
-        setting.file = "pids.max";
+        setting.file = "pids.max".into();
         assert_eq!(setting.effective_file(), None);
     }
 }

@@ -1,13 +1,12 @@
 //! The library's part of the cgroup tree: one cgroup below which the pods are.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::controller::ControllerSet;
-use super::devices;
+use super::controller::{Controller, ControllerSet};
+use super::devices::DeviceGuard;
 use super::dir::Dir;
 use super::group::Cgroup;
 use super::lack::Controls;
@@ -21,15 +20,17 @@ use crate::spec::Resources;
 pub(crate) struct Tree {
     pub(super) dir: Arc<Dir>,
     controllers: ControllerSet,
+    /// What the hierarchy has at the top of the tree.
+    available: ControllerSet,
     /// Whether the parent was made by this very call of [`Tree::open`].
     made: bool,
-    /// Decides which devices pods may open.
-    guard: OwnedFd,
+    /// Decides which devices containers without rules of their own may use.
+    guard: DeviceGuard,
 }
 
 impl Tree {
     /// Finds the cgroup v2 mount, makes the parent if it has a name, and enables for its children every controller
-    /// of [`Controller::ALL`](super::controller::Controller::ALL) that there is.
+    /// of [`Controller::ALWAYS`] that there is.
     ///
     /// That a controller is missing, or cannot be enabled because the directory has processes of its own, is no error
     /// here: it is one of whatever pod or container has a limit that needs the controller.
@@ -48,9 +49,9 @@ impl Tree {
             }
         };
         let available = ControllerSet::parse(&top.read("cgroup.controllers")?);
-        let mut controls = Controls::available(available, top.path()).enable_in(&top)?;
+        let mut controls = Controls::available(available.always(), top.path()).enable_in(&top)?;
         let mut dir = Arc::new(top);
-        let guard = devices::load()?;
+        let guard = DeviceGuard::load(&[])?;
         let mut made = false;
         for name in below {
             let child;
@@ -60,15 +61,13 @@ impl Tree {
         }
         let controllers = controls.enabled();
         dir.set_subtree(Arc::new(controls));
-        Ok(Tree { dir, controllers, made, guard })
+        Ok(Tree { dir, controllers, available, made, guard })
     }
 
-    /// Makes the cgroup of a pod: puts it under the rules for devices, applies the limits and enables all controllers for its containers. An error of kind
+    /// Makes the cgroup of a pod: applies the limits and enables all controllers for its containers. An error of kind
     /// `AlreadyExists` when there is one of that name.
     pub(crate) fn create_pod(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
-        Cgroup::create(&self.dir, name, resources)?
-            .with_controllers()?
-            .or_undo(|cgroup| devices::guard(&self.guard, cgroup, cgroup.path()))
+        Cgroup::create(&self.dir, name, resources)?.with_controllers()
     }
 
     /// Opens the cgroup of a pod; None when there is none.
@@ -104,6 +103,18 @@ impl Tree {
         self.dir.path()
     }
 
+    /// Decides which devices containers without rules of their own may use.
+    pub(crate) fn device_guard(&self) -> &DeviceGuard {
+        &self.guard
+    }
+
+    /// The controllers that limits can ask for besides those that pods and containers have.
+    pub(crate) fn optional(&self) -> Vec<&'static str> {
+        let mut rest = self.available;
+        Controller::ALWAYS.into_iter().for_each(|controller| rest.remove(controller));
+        rest.iter().map(Controller::name).collect()
+    }
+
     /// The controllers that pods and containers have.
     pub(crate) fn controllers(&self) -> ControllerSet {
         self.controllers
@@ -112,7 +123,7 @@ impl Tree {
 
 /// One step of `mkdir -p`, and whether the directory is new. Somebody may remove what was there just before; that is
 /// tried again a few times.
-fn make_or_open(dir: &Arc<Dir>, name: &str) -> Result<(Dir, bool)> {
+pub(super) fn make_or_open(dir: &Arc<Dir>, name: &str) -> Result<(Dir, bool)> {
     let mut tries = 0;
     loop {
         if let Some(child) = dir.open_child(name)? {

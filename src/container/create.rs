@@ -8,11 +8,14 @@ use nix::fcntl::FlockArg;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::hooks::{self, Hooks};
+use super::listener::{self, Listener};
+use super::lsm;
 use super::plan::{self, Plan};
 use super::source::Opener;
 use super::stdio;
-use super::{Container, ExitStatus, Inner, Started};
-use crate::cgroup::Cgroup;
+use super::{Container, ExitStatus, Inner, Started, Terminal};
+use crate::cgroup::{Cgroup, DeviceGuard};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
@@ -31,8 +34,10 @@ pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
 /// Init finds the message to start when it comes to the barrier: nobody has to be woken up on the way, and what the
 /// library writes down is written while init works.
 pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
-    let container = make(pod, spec, true)?;
-    let status = container.finish();
+    // Hooks run on the way: then it is not one.
+    let at_once = spec.hooks.is_empty();
+    let container = make(pod, spec, at_once)?;
+    let status = if at_once { container.finish() } else { container.start().and_then(|()| container.wait()) };
     let removed = container.remove();
     let status = status?;
     removed.map(|()| status)
@@ -40,7 +45,14 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
-    let plan = plan::compile(&pod.context(), spec)?;
+    let plan = plan::compile(&pod.context(), lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
+    if at_once && listener::is_for_a_handle(spec) {
+        return Err(Error::invalid(
+            "security.seccomp",
+            "notifies, and a container that runs at once has no handle to take the listener from: give a listenerPath, \
+             or create and start it",
+        ));
+    }
     // Shared with other containers being made, but not with a removal of the pod.
     let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
     // It may have been removed while this waited.
@@ -59,13 +71,26 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         }
         result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
     }
-    let mut attempt = Attempt { pod, spec, plan, cgroup: None, process: None };
+    let mut attempt = Attempt {
+        pod,
+        spec,
+        plan,
+        cgroup: None,
+        process: None,
+        hooks_ran: false,
+        listener: Listener::default(),
+        terminal: None,
+    };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
     match own.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => Ok(container),
         Err(error) => {
             attempt.undo();
             let _ = node::remove_tree(&dir, &path);
+            if attempt.hooks_ran {
+                // The creation's own error is the one to tell.
+                let _ = Hooks { pod, spec }.poststop();
+            }
             Err(error)
         }
     }
@@ -78,30 +103,39 @@ struct Attempt<'a> {
     plan: Plan,
     cgroup: Option<Cgroup>,
     process: Option<Child>,
+    /// Whether hooks have run, so that those of the end must.
+    hooks_ran: bool,
+    listener: Listener,
+    terminal: Option<Terminal>,
 }
 
 impl Attempt<'_> {
     fn run(&mut self, dir: OwnedFd, at_once: bool) -> Result<Container> {
         let node = &self.pod.0.node;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = self.pod.cgroup()?.create_child(&self.spec.name, &self.spec.resources)?;
+        let cgroup = make_cgroup(self.pod, self.spec)?;
         let cgroup = self.cgroup.insert(cgroup);
         let cgroup_id = cgroup.id()?;
         // Init would stand still from birth, and this call, with the pod's lock, until somebody thaws the pod.
         if cgroup.is_frozen()? {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
-        let (stdio, pipes) = stdio::open(self.spec, stdio_owner(self.pod, self.spec))?;
+        self.listener = Listener::connect(self.spec)?;
+        let (stdio, mut pipes) = stdio::open(self.spec, stdio_owner(self.pod, self.spec))?;
+        let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
             control.start()?;
         }
         let pid_mode = self.pod.context().pid_mode(self.spec).clone();
-        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, inits, stdio)?;
+        let child =
+            launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, (stdio, hook_state.as_ref()))?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
-        if self.plan.enters_pid() {
-            self.settle(&control)?;
+        // And init waits until its listener was taken.
+        let settles = self.plan.enters_pid() || at_once && self.plan.listens();
+        if settles {
+            self.settle(&control, at_once)?;
         }
         let child = self.process.as_ref().ok_or_else(lost)?;
         let process =
@@ -112,15 +146,24 @@ impl Attempt<'_> {
             process,
             cgroup_id,
             at_once,
+            barrier: if self.spec.detached { self.plan.barrier() } else { None },
             spec: remembered(self.spec),
         };
+        if !self.spec.hooks.poststop.is_empty() {
+            state::touch(&dir, state::POSTSTOP)?;
+        }
         state::write(&dir, state::STATE, &state)?;
-        if !at_once && !self.plan.enters_pid() {
-            self.settle(&control)?;
+        if !at_once && !settles {
+            self.settle(&control, at_once)?;
+        }
+        if let Some(file) = &hook_state {
+            let hooks = Hooks { pod: self.pod, spec: self.spec };
+            hooks::write_state(file, &hooks.state("created", Some(process.pid)))?;
         }
         if let PidMode::Target(host) = &pid_mode {
             self.join_guests(host, &dir, process)?;
         }
+        pipes.terminal = self.terminal.take();
         let child = self.process.take().ok_or_else(lost)?;
         let exit = super::exit::slot(&state.process);
         Ok(Container(Arc::new(Inner {
@@ -132,6 +175,7 @@ impl Attempt<'_> {
             plan: Some(std::mem::take(&mut self.plan)),
             barrier: Mutex::new(Started::NotYet(control)),
             pipes: Mutex::new(pipes),
+            listener: Mutex::new(std::mem::take(&mut self.listener)),
             exit,
         })))
     }
@@ -142,20 +186,38 @@ impl Attempt<'_> {
         let pidfd = sys::fd::duplicate(&child.pidfd).step("duplicate", "a pidfd")?;
         let dir = sys::fd::duplicate(dir).step("duplicate", "the state directory of the container")?;
         let host = self.pod.container(host)?.process();
-        self.pod.0.node.0.guests.add(host, process, pidfd, dir)
+        self.pod.0.node.0.guests.add_container(host, process, pidfd, dir)
     }
 
-    /// Waits until init is at the barrier. A container that enters a PID namespace forks once more on the way: init
-    /// then sends the process that is to stay.
-    fn settle(&mut self, control: &Control) -> Result<()> {
+    /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. A
+    /// container that enters a PID namespace forks once more on the way: init then sends the process that is to stay.
+    fn settle(&mut self, control: &Control, at_once: bool) -> Result<()> {
         let proc = &self.pod.0.node.0.proc;
         let (mut ready, mut entered) = (false, true);
         if self.plan.enters_pid() {
             entered = false;
         }
-        while !(ready && entered) {
+        let mut listened = !(at_once && self.plan.listens());
+        let mut listening = None;
+        while !(ready && entered && listened) {
+            // Only the process that is to stay has it, and that waits.
+            if let Some(number) = listening.take_if(|_| entered) {
+                let child = self.process.as_ref().ok_or_else(lost)?;
+                self.listener.take_over(self.spec, child.pid, child.pidfd.as_fd(), number, "creating")?;
+                control.listener_taken()?;
+                listened = true;
+                continue;
+            }
             match control.receive()? {
+                Message::Listener(number) => listening = Some(number),
                 Message::Ready => ready = true,
+                Message::Paused => {
+                    self.hooks_ran = true;
+                    let child = self.process.as_ref().ok_or_else(lost)?;
+                    Hooks { pod: self.pod, spec: self.spec }.creation(child)?;
+                    control.start()?;
+                }
+                Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;
                     if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {
@@ -191,11 +253,23 @@ impl Attempt<'_> {
     }
 }
 
-/// The user and group of a container as the host knows them.
-fn stdio_owner(pod: &Pod, spec: &ContainerSpec) -> (u32, u32) {
+/// The user and group of a process in a pod as the host knows them.
+pub(super) fn stdio_owner(pod: &Pod, spec: &ContainerSpec) -> (u32, u32) {
     let (uid, gid) = (spec.user.uid, spec.user.gid);
     let mapped = pod.id_mappings().and_then(|ids| ids.host_uid(uid).zip(ids.host_gid(gid)));
     mapped.unwrap_or((uid, gid))
+}
+
+/// The cgroup, with the limits and under the rules for devices: nothing ever runs in it without them.
+fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Cgroup> {
+    let own;
+    let guard = if spec.device_rules.is_empty() {
+        pod.0.node.0.cgroups.device_guard()
+    } else {
+        own = DeviceGuard::load(&spec.device_rules)?;
+        &own
+    };
+    pod.cgroup()?.create_guarded(&spec.name, &spec.resources, guard)
 }
 
 /// What would wait for a thaw that may never come is an error instead.
@@ -214,7 +288,13 @@ fn remembered(spec: &ContainerSpec) -> ContainerSpec {
     spec
 }
 
-fn lost() -> Error {
+/// The file from which hooks in the container read its state.
+fn hook_state(spec: &ContainerSpec) -> Result<Option<OwnedFd>> {
+    let file = || sys::fd::memfd(c"pericarp-state").step("make", "the state for the startContainer hooks");
+    (!spec.hooks.start_container.is_empty()).then(file).transpose()
+}
+
+pub(super) fn lost() -> Error {
     Error::new(ErrorKind::System, "keep").on("the process of the container")
 }
 
@@ -225,14 +305,17 @@ fn launch(
     plan: &mut Plan,
     pid_mode: &PidMode,
     cgroup: &Cgroup,
+    dir: &OwnedFd,
     inits: OwnedFd,
-    stdio: [Option<OwnedFd>; 3],
+    (stdio, hook_state): ([Option<OwnedFd>; 3], Option<&OwnedFd>),
 ) -> Result<Child> {
     let (node, home) = (&pod.0.node, &pod.0.home);
     thread::run(|| {
         let mut opener = Opener::new(node, Some(pod));
         opener.control(inits);
+        opener.listen(plan, dir)?;
         opener.open_on_host(plan, stdio)?;
+        opener.hook_state(plan, hook_state)?;
         opener.open_in_pins(plan, home, pod.id())?;
         opener.map_ids(plan)?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;

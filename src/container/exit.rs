@@ -6,10 +6,14 @@
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use super::status::ExitStatus;
 use crate::pod::state::ProcessRef;
 use crate::sys::pidfd;
+
+/// The pause before another look at a process that has ended and that somebody traces: only the end of that is told.
+pub(super) const TRACED: Duration = Duration::from_millis(2);
 
 /// The status of one process, as soon as it is known.
 pub(crate) type Slot = Arc<Mutex<Option<ExitStatus>>>;

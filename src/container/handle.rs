@@ -7,16 +7,19 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
+use super::hooks::Hooks;
+use super::listener::Listener;
 use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
+use super::terminal::Terminal;
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::Pod;
 use crate::pod::state::{self, ContainerState, ExitState, ProcessRef};
 use crate::spawn::{Control, Message};
-use crate::spec::{ContainerSpec, PidMode};
+use crate::spec::{ContainerSpec, PidMode, Resources};
 use crate::sys::pidfd;
 
 /// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
@@ -26,7 +29,7 @@ const KILLED: Duration = Duration::from_secs(10);
 ///
 /// A handle: cloning it is cheap, dropping it neither blocks nor ends anything. Any thread may use it. Only a
 /// container that was made and never started ends with the last handle of the program that made it, since nobody
-/// could start it any more.
+/// could start it any more; unless it is [detached](ContainerSpec::detached).
 #[derive(Clone)]
 pub struct Container(pub(crate) Arc<Inner>);
 
@@ -44,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) plan: Option<Plan>,
     pub(crate) barrier: Mutex<Started>,
     pub(crate) pipes: Mutex<Pipes>,
+    pub(crate) listener: Mutex<Listener>,
     pub(crate) exit: super::exit::Slot,
 }
 
@@ -51,11 +55,11 @@ pub(crate) struct Inner {
 pub(crate) enum Started {
     /// Init waits at the barrier, at the other end of this socket.
     NotYet(Control),
-    /// Yes, or it is up to the program that made the container.
+    /// Yes, or another program made the container.
     Done,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing here is left half changed by a panic.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -85,6 +89,7 @@ pub(crate) fn open(pod: &Pod, name: &str) -> Result<Container> {
         plan: None,
         barrier: Mutex::new(Started::Done),
         pipes: Mutex::new(Pipes::default()),
+        listener: Mutex::new(Listener::default()),
         exit,
     })))
 }
@@ -136,6 +141,11 @@ impl Container {
         lock(&self.0.pipes).stderr.take()
     }
 
+    /// Takes the terminal that was asked for.
+    pub fn take_terminal(&self) -> Option<Terminal> {
+        lock(&self.0.pipes).terminal.take()
+    }
+
     fn error(&self, verb: &str, error: Error) -> Error {
         error.within(format!("{verb} container {:?} of pod {}", self.name(), self.0.pod.name()))
     }
@@ -143,38 +153,57 @@ impl Container {
     /// Executes the program, and returns when it runs.
     ///
     /// # Errors
-    /// `Exec` when it cannot be executed, with the reason; `WrongState` when it was started before, or by a program
-    /// that did not make the container, or while it is frozen.
+    /// `Exec` when it cannot be executed, with the reason; `WrongState` when it was started before, or while it is
+    /// frozen, or in a program that did not make the container, unless that is [detached](ContainerSpec::detached).
     pub fn start(&self) -> Result<()> {
         self.try_start().map_err(|error| self.error("start", error))
     }
 
-    fn try_start(&self) -> Result<()> {
-        let mut barrier = lock(&self.0.barrier);
-        let Started::NotYet(control) = &*barrier else {
-            return Err(Error::new(ErrorKind::WrongState, "start").on(format!("{:?}", self.name())).because(
-                "it was started before, or is another program's: only who made a container can start it",
-            ));
-        };
-        // Init would not hear, and this call would wait for a thaw, with a lock that `stop` needs.
-        if let Some(cgroup) = &self.0.cgroup
-            && cgroup.is_frozen()?
-        {
-            return Err(super::create::frozen("start the frozen container", self.name()));
+    fn hooks(&self) -> Hooks<'_> {
+        Hooks { pod: &self.0.pod, spec: self.spec() }
+    }
+
+    pub(super) fn poststart(&self) -> Result<()> {
+        let hooks = self.hooks();
+        let list = &self.spec().hooks.poststart;
+        if list.is_empty() {
+            return Ok(());
         }
-        if let Err(error) = control.start() {
-            // Init is gone: killed, or its program let go of it.
-            return Err(error
-                .of_kind(ErrorKind::WrongState)
-                .because("the container has ended before its start"));
+        hooks.on_host("poststart", list, &hooks.state("running", Some(self.pid()))).inspect_err(|_| {
+            // The hook's error is the one to tell; what cannot be killed now goes with the removal.
+            let _ = self.kill();
+        })
+    }
+
+    /// What init says to the start, after its listener, if it has one, was taken.
+    pub(super) fn hear_start(&self, control: &Control) -> Result<Message> {
+        loop {
+            match control.receive()? {
+                Message::Listener(number) => {
+                    let pidfd = self.0.pidfd.as_ref().ok_or_else(|| Error::new(ErrorKind::System, "keep"))?;
+                    lock(&self.0.listener).take_over(
+                        self.spec(),
+                        self.pid(),
+                        pidfd.as_fd(),
+                        number,
+                        "created",
+                    )?;
+                    control.listener_taken()?;
+                }
+                message => return Ok(message),
+            }
         }
-        let message = control.receive()?;
-        *barrier = Started::Done;
-        match message {
-            Message::Closed => state::touch(&self.0.dir, state::STARTED),
-            Message::Failed { step, call, errno } => Err(self.failure(step, call, errno)),
-            other => Err(Error::new(ErrorKind::System, "understand").on(format!("init's message {other:?}"))),
-        }
+    }
+
+    /// Takes the listener of a seccomp filter of the specification that notifies and names no `listener_path`: whoever
+    /// holds it answers what the container asks, see seccomp_unotify(2). It is there from
+    /// [`start`](Self::start) on (with `no_new_privileges` off, from the creation on), for the program that made the
+    /// container.
+    ///
+    /// If the filter notifies of a call that is part of the start, such as execve(2), `start` returns when it was
+    /// answered: take the listener on another thread then.
+    pub fn take_seccomp_listener(&self) -> Option<OwnedFd> {
+        lock(&self.0.listener).take()
     }
 
     /// Sends a signal (signal(7)) to the container's first process.
@@ -241,12 +270,12 @@ impl Container {
             return Err(Error::new(ErrorKind::WrongState, "finish").on(format!("{:?}", self.name())));
         };
         // The process has ended, and with it its end of the socket: all that it said is here.
-        let mut ready = self.0.plan.as_ref().is_some_and(Plan::enters_pid);
+        let mut ready = self.0.plan.as_ref().is_some_and(|plan| plan.enters_pid() || plan.listens());
         loop {
             match control.receive()? {
                 Message::Ready => ready = true,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Fd(_) => {}
+                Message::Fd(_) | Message::Paused | Message::Listener(_) | Message::Terminal(_) => {}
                 Message::Closed if ready => break,
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")
@@ -259,13 +288,6 @@ impl Container {
         }
         drop(barrier);
         self.collect()
-    }
-
-    fn failure(&self, step: usize, call: u16, errno: Errno) -> Error {
-        match &self.0.plan {
-            Some(plan) => plan.failure(step, call, errno),
-            None => Error::system(errno, "start"),
-        }
     }
 
     /// The status, if the container's first process has ended.
@@ -348,13 +370,21 @@ impl Container {
         self.live_cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
     }
 
+    /// Changes limits of the container while it runs. What is `None` keeps the value that it has;
+    /// [`spec`](Self::spec) still says what the container was made of.
+    ///
+    /// # Errors
+    /// `InvalidSpec`; `Unsupported` for a limit whose controller this machine lacks; whatever the kernel refused. Then
+    /// no limit is changed.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        crate::cgroup::validate(resources)
+            .and_then(|()| self.live_cgroup()?.update(resources))
+            .map_err(|error| self.error("update", error))
+    }
+
     fn live_cgroup(&self) -> Result<&Cgroup> {
         let gone = || Error::new(ErrorKind::NotFound, "open").on("the cgroup").because("it is gone");
         self.0.cgroup.as_ref().ok_or_else(gone)
-    }
-
-    fn was_started(&self) -> bool {
-        self.0.state.at_once || state::exists(&self.0.dir, state::STARTED)
     }
 
     /// Where the container is in its life.
@@ -378,6 +408,7 @@ impl Container {
         let status = self.wait();
         if let Some(cgroup) = &self.0.cgroup {
             cgroup.kill()?;
+            self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
             cgroup.wait_empty(Some(KILLED))?;
         }
         status
@@ -416,16 +447,21 @@ impl Container {
             if !self.wait_end(Some(Duration::ZERO)) {
                 cgroup.kill()?;
             }
-            // A child of this program is not left as a zombie, and a cgroup is not empty before process 1 of a PID
+            // Children of this program are not left as zombies, and a cgroup is not empty before process 1 of a PID
             // namespace has been waited for (Linux 6.19 and later). Who waits later gets its status.
             if self.wait_end(Some(KILLED)) {
                 let _ = self.collect();
             }
+            self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
             cgroup.remove_tree()?;
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
-        node::remove_known(&pod, &path, &[state::STATE, state::STARTED, state::EXIT])
-            .step("remove", format!("the state of container {:?}", self.name()))
+        let socket = self.spec().detached.then_some(state::START_SOCKET);
+        let files: Vec<&str> =
+            [state::STATE, state::STARTED, state::EXIT, state::POSTSTOP].into_iter().chain(socket).collect();
+        node::remove_known(&pod, &path, &files)
+            .step("remove", format!("the state of container {:?}", self.name()))?;
+        self.hooks().poststop()
     }
 }
 

@@ -1,24 +1,30 @@
 //! Opening what a plan names, each once. What init gets are descriptors: no path of the host is ever resolved in a
 //! container.
 
+use std::ffi::CString;
+use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::{Mode, fstat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::ContainerStatus;
-use super::plan::{Plan, Source};
+use super::plan::{Plan, Source, Spread};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{Home, Node};
 use crate::pod::Pod;
 use crate::pod::pins::{self, PodPins};
-use crate::spec::Propagation;
-use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
-use crate::sys::mount::{clone_tree, map_ids, set_attributes};
+use crate::pod::state;
+use crate::spawn::listen_in;
+use crate::spawn::make_user_namespace;
+use crate::spec::{DeviceKind, IdMap, Propagation, split_data};
+use crate::sys;
+use crate::sys::fd::{clear_of_stdio, duplicate, open_beneath, resolve};
+use crate::sys::mount::{attr, clone_tree, filesystem, map_ids, set_attributes};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
 
@@ -28,16 +34,28 @@ pub(crate) struct Opener<'a> {
     /// For sources that are other containers'.
     pod: Option<&'a Pod>,
     open: Vec<(usize, OwnedFd)>,
+    /// User namespaces of the mappings of mounts.
+    mappings: Vec<(IdMap, OwnedFd)>,
+}
+
+/// A path of proc_pid_mountinfo(5), where spaces are written in octal.
+fn unescaped(point: &str) -> String {
+    point.replace("\\040", " ")
 }
 
 impl<'a> Opener<'a> {
     pub(crate) fn new(node: &'a Node, pod: Option<&'a Pod>) -> Self {
-        Opener { node, pod, open: Vec::new() }
+        Opener { node, pod, open: Vec::new(), mappings: Vec::new() }
     }
 
     /// Init's end of the control socket: slot 0.
     pub(crate) fn control(&mut self, fd: OwnedFd) {
         self.open.push((0, fd));
+    }
+
+    /// Something that was opened elsewhere.
+    pub(crate) fn give(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
+        self.keep(slot, fd)
     }
 
     fn keep(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
@@ -46,33 +64,77 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
+    /// The container that is entered, as its first process.
+    pub(crate) fn first_process(&mut self, plan: &Plan, pidfd: &OwnedFd) -> Result<()> {
+        match plan.sources.iter().position(|source| *source == Source::FirstProcess) {
+            Some(slot) => self.keep(slot, duplicate(pidfd).step("duplicate", "a pidfd")?),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the socket by which a detached container is started, in its directory of state.
+    pub(crate) fn listen(&mut self, plan: &Plan, dir: &OwnedFd) -> Result<()> {
+        match plan.sources.iter().position(|source| *source == Source::StartSocket) {
+            Some(slot) => self.keep(slot, listen_in(dir, state::START_SOCKET)?),
+            None => Ok(()),
+        }
+    }
+
     /// Opens what is in the mount namespace of the host program; `stdio` are the three streams.
     pub(crate) fn open_on_host(&mut self, plan: &Plan, stdio: [Option<OwnedFd>; 3]) -> Result<()> {
         let mut stdio = stdio;
         for (slot, source) in plan.sources.iter().enumerate() {
             let fd = match source {
-                Source::Tree { path, recursive, attributes, attributes_recursive, propagation } => {
-                    let tree = self.clone_host_tree(path, *recursive, *propagation)?;
-                    set_attributes(tree.as_fd(), *attributes_recursive, *attributes, 0, 0)
-                        .step("set mount attributes of", path.display())?;
-                    tree
+                Source::Tree { path, recursive, change, spread, idmap } => {
+                    let tree = self.clone_host_tree(path, *recursive, *spread)?;
+                    change.apply(tree.as_fd()).step("set mount attributes of", path.display())?;
+                    self.mapped(tree, idmap.as_ref(), path.display())?
+                }
+                Source::Filesystem { fstype, source, data, attributes, propagation, idmap } => {
+                    let mount = make_filesystem(fstype, source.as_deref(), data, *attributes)?;
+                    set_propagation(&mount, *propagation).step("set the propagation of", fstype)?;
+                    self.mapped(mount, idmap.as_ref(), fstype)?
+                }
+                Source::HostDevice { path, kind, major, minor } => {
+                    host_device(path, *kind, makedev((*major).into(), (*minor).into()))?
                 }
                 Source::Stdio(index) => match stdio[*index].take() {
                     Some(fd) => fd,
                     None => return Err(Error::invalid("stdio", "a stream is missing")),
                 },
+                Source::NamespaceAt { kind, path } => open_namespace(*kind, path)?,
+                Source::ProcAt { path, attributes } => {
+                    let namespace = open_namespace(Kind::Pid, path)?;
+                    with_attributes(super::proc_at::make(self.node, namespace)?, *attributes)?
+                }
                 Source::TargetPid(name) => self.target(name, |proc, pid| {
                     namespace::of_process(proc, pid, Kind::Pid)
                         .step("open", "the PID namespace of the target")
                 })?,
                 Source::TargetProc { name, attributes } => {
-                    with_attributes(self.target(name, target_proc)?, *attributes, false)?
+                    with_attributes(self.target(name, target_proc)?, *attributes)?
+                }
+                Source::PrivateProc => {
+                    sys::fd::duplicate(&self.node.0.proc).step("duplicate", "the private proc")?
+                }
+                Source::TimeNamespace(path) => {
+                    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+                    openat(AT_FDCWD, path, flags, Mode::empty())
+                        .step("open the time namespace", path.display())?
                 }
                 _ => continue,
             };
             self.keep(slot, fd)?;
         }
         Ok(())
+    }
+
+    /// The file from which hooks in the container read its state, if there are any.
+    pub(crate) fn hook_state(&mut self, plan: &Plan, file: Option<&OwnedFd>) -> Result<()> {
+        let slot = plan.sources.iter().position(|source| *source == Source::HookState);
+        let (Some(slot), Some(file)) = (slot, file) else { return Ok(()) };
+        let copy = crate::sys::fd::duplicate(file).step("duplicate", "the state for the hooks")?;
+        self.keep(slot, copy)
     }
 
     /// Joins the pins namespace with the calling library thread and opens what the pod keeps there.
@@ -82,17 +144,22 @@ impl<'a> Opener<'a> {
             let fd = match source {
                 Source::Namespace(kind) => pins.namespace(*kind)?,
                 Source::PodShm { attributes } => {
-                    with_attributes(pins.clone_mount(pins::SHM, false)?, *attributes, false)?
+                    with_attributes(pins.clone_mount(pins::SHM, false)?, *attributes)?
                 }
                 Source::PodMqueue { attributes } => {
-                    with_attributes(pins.clone_mount(pins::MQUEUE, false)?, *attributes, false)?
+                    with_attributes(pins.clone_mount(pins::MQUEUE, false)?, *attributes)?
                 }
                 Source::PodProc { attributes } => {
-                    with_attributes(pins.clone_mount(pins::PROC, false)?, *attributes, false)?
+                    with_attributes(pins.clone_mount(pins::PROC, false)?, *attributes)?
                 }
-                Source::Volume { name, sub_path, attributes, attributes_recursive } => {
+                Source::Volume { name, sub_path, change, propagation, idmap } => {
                     let volume = open_volume(&pins, name, sub_path.as_deref())?;
-                    with_attributes(volume, *attributes, *attributes_recursive)?
+                    change.apply(volume.as_fd()).step("set attributes of", format!("volume {name:?}"))?;
+                    if *propagation != Propagation::Private {
+                        set_propagation(&volume, *propagation)
+                            .step("set the propagation of", format!("volume {name:?}"))?;
+                    }
+                    self.mapped(volume, idmap.as_ref(), format!("volume {name:?}"))?
                 }
                 Source::EtcFile(name) => {
                     let etc = pins.directory(pins::ETC)?;
@@ -134,7 +201,8 @@ impl<'a> Opener<'a> {
         all.into_iter().map(|(_, fd)| fd).collect()
     }
 
-    fn clone_host_tree(&self, path: &Path, recursive: bool, propagation: Propagation) -> Result<OwnedFd> {
+    fn clone_host_tree(&self, path: &Path, recursive: bool, spread: Spread) -> Result<OwnedFd> {
+        let propagation = spread.propagation;
         let c_path = namespace::c_path(path).step("open", path.display())?;
         let tree = clone_tree(AT_FDCWD, &c_path, recursive).map_err(|errno| {
             let error = Error::system(errno, "open").on(path.display());
@@ -146,7 +214,8 @@ impl<'a> Opener<'a> {
                 _ => error,
             }
         })?;
-        if propagation != Propagation::Private && !self.propagates(path, propagation)? {
+        let shares = matches!(propagation, Propagation::Slave | Propagation::Shared);
+        if spread.required && shares && !self.propagates(path, propagation)? {
             return Err(Error::invalid(
                 "propagation",
                 format!(
@@ -155,8 +224,66 @@ impl<'a> Opener<'a> {
                 ),
             ));
         }
-        set_propagation(&tree, propagation).step("set the propagation of", path.display())?;
+        let top_only = !spread.recursive;
+        if top_only && recursive && propagation == Propagation::Shared && self.has_mounts_below(path)? {
+            return Err(Error::invalid(
+                "propagation",
+                format!(
+                    "something is mounted below {}, and would be shared with the host as well: say so (rshared)",
+                    path.display()
+                ),
+            ));
+        }
+        let whole = match propagation {
+            Propagation::Unbindable if top_only => Propagation::Private,
+            other => other,
+        };
+        set_propagation(&tree, whole)
+            .and_then(|()| {
+                if whole == propagation {
+                    Ok(())
+                } else {
+                    set_attributes(tree.as_fd(), false, 0, 0, propagation.flag())
+                }
+            })
+            .step("set the propagation of", path.display())?;
         Ok(tree)
+    }
+
+    fn has_mounts_below(&self, path: &Path) -> Result<bool> {
+        let real = std::fs::canonicalize(path).step("resolve", path.display())?;
+        let table = self.node.0.proc.read("thread-self/mountinfo")?;
+        Ok(table.lines().any(|line| {
+            let point = unescaped(line.split(' ').nth(4).unwrap_or_default());
+            Path::new(&point) != real && Path::new(&point).starts_with(&real)
+        }))
+    }
+
+    /// Maps the ids of what is on a new mount, as in a user namespace that is made for that, once for each mapping.
+    fn mapped(&mut self, mount: OwnedFd, idmap: Option<&IdMap>, what: impl Display) -> Result<OwnedFd> {
+        let Some(idmap) = idmap else { return Ok(mount) };
+        let same = |other: &IdMap| {
+            (&other.uid_mappings, &other.gid_mappings) == (&idmap.uid_mappings, &idmap.gid_mappings)
+        };
+        let at = match self.mappings.iter().position(|(other, _)| same(other)) {
+            Some(at) => at,
+            None => {
+                let (init, proc) = (&self.node.0.init, &self.node.0.proc);
+                let namespace = make_user_namespace(init, proc, &idmap.uid_mappings, &idmap.gid_mappings)?;
+                self.mappings.push((idmap.clone(), namespace));
+                self.mappings.len() - 1
+            }
+        };
+        map_ids(mount.as_fd(), idmap.recursive, self.mappings[at].1.as_fd()).map_err(|errno| {
+            let error = Error::system(errno, "map the ids of").on(what);
+            match errno {
+                Errno::EINVAL => error.of_kind(ErrorKind::Unsupported).because(
+                    "its filesystem cannot have mapped ids on this kernel (a tmpfs from Linux 6.3 on), or has them already",
+                ),
+                _ => error,
+            }
+        })?;
+        Ok(mount)
     }
 
     /// Whether the mount that a path is on is shared, or, which is enough for a slave, gets what is mounted elsewhere:
@@ -167,10 +294,7 @@ impl<'a> Opener<'a> {
         // The last line wins: it covers those before it.
         let line = table
             .lines()
-            .filter(|line| {
-                let point = line.split(' ').nth(4).unwrap_or_default().replace("\\040", " ");
-                real.starts_with(point)
-            })
+            .filter(|line| real.starts_with(unescaped(line.split(' ').nth(4).unwrap_or_default())))
             .max_by_key(|line| line.split(' ').nth(4).map_or(0, str::len));
         Ok(line.is_some_and(|line| {
             line.split(' ').skip(6).take_while(|field| *field != "-").any(|field| {
@@ -201,7 +325,7 @@ impl<'a> Opener<'a> {
 }
 
 /// Why a tree of mounts cannot have the ids of a user namespace.
-pub(crate) fn not_mapped(errno: Errno, what: impl std::fmt::Display) -> Error {
+pub(crate) fn not_mapped(errno: Errno, what: impl Display) -> Error {
     let error = Error::system(errno, "give the pod's ids to").on(what);
     match errno {
         Errno::EINVAL => error.of_kind(ErrorKind::Unsupported).because(
@@ -211,6 +335,25 @@ pub(crate) fn not_mapped(errno: Errno, what: impl std::fmt::Display) -> Error {
         Errno::EPERM => error.because("it is idmapped already; use unmappedMounts, or what it was made of"),
         _ => error,
     }
+}
+
+fn open_namespace(kind: Kind, path: &Path) -> Result<OwnedFd> {
+    openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .step(format!("open the {} namespace at", kind.word()), path.display())
+}
+
+/// A mount of a device node of the host. What is at the path is checked on the very file that gets mounted
+/// (CVE-2025-31133).
+fn host_device(path: &Path, kind: DeviceKind, number: u64) -> Result<OwnedFd> {
+    let c_path = namespace::c_path(path).step("open", path.display())?;
+    let node = clone_tree(AT_FDCWD, &c_path, false).step("open", path.display())?;
+    let stat = fstat(&node).step("fstat", path.display())?;
+    if stat.st_mode & libc::S_IFMT != kind.file_type() || stat.st_rdev != number {
+        return Err(Error::invalid("devices", format!("{} is not that device", path.display())));
+    }
+    set_attributes(node.as_fd(), false, attr::NOSUID | attr::NOEXEC, 0, libc::MS_PRIVATE)
+        .step("set mount attributes of", path.display())?;
+    Ok(node)
 }
 
 /// A copy of the proc that a process of another container sees. What is there is up to that container, so that it is
@@ -234,9 +377,9 @@ fn target_proc(proc: &OwnedFd, pid: i32) -> Result<OwnedFd> {
     })
 }
 
-fn with_attributes(mount: OwnedFd, attributes: u64, recursive: bool) -> Result<OwnedFd> {
+fn with_attributes(mount: OwnedFd, attributes: u64) -> Result<OwnedFd> {
     if attributes != 0 {
-        set_attributes(mount.as_fd(), recursive, attributes, 0, 0)
+        set_attributes(mount.as_fd(), false, attributes, 0, 0)
             .step("set attributes of", "a mount of the pod")?;
     }
     Ok(mount)
@@ -264,12 +407,39 @@ fn open_volume(pins: &PodPins, name: &str, sub_path: Option<&Path>) -> Result<Ow
 
 /// Gives all mounts of a detached tree their propagation. A tree that is left shared could not be pivoted into.
 pub(crate) fn set_propagation(tree: &OwnedFd, propagation: Propagation) -> crate::sys::Result<()> {
-    let kind = match propagation {
-        Propagation::Private => libc::MS_PRIVATE,
-        Propagation::Slave => libc::MS_SLAVE,
-        Propagation::Shared => libc::MS_SHARED,
-    };
-    set_attributes(tree.as_fd(), true, 0, 0, kind)
+    set_attributes(tree.as_fd(), true, 0, 0, propagation.flag())
+}
+
+/// A new filesystem, mounted nowhere yet. A path among its options, or as its source, is the host's.
+fn make_filesystem(fstype: &str, source: Option<&Path>, data: &[String], attributes: u64) -> Result<OwnedFd> {
+    let text = |text: &str| CString::new(text).map_err(|_| Error::invalid("mounts", "has a NUL byte"));
+    let (pairs, flags) = split_data(data);
+    let mut options =
+        vec![(text("source")?, Some(text(&source.map_or(fstype.into(), Path::to_string_lossy))?))];
+    for (key, value) in &pairs {
+        options.push((text(key)?, Some(text(value)?)));
+    }
+    for flag in &flags {
+        options.push((text(flag)?, None));
+    }
+    // A filesystem that is read-only as a whole does not write to its device, either: it may be one that cannot be
+    // written.
+    if attributes & attr::RDONLY != 0 {
+        options.push((text("ro")?, None));
+    }
+    let options: Vec<_> = options.iter().map(|(key, value)| (key.as_c_str(), value.as_deref())).collect();
+    filesystem(&text(fstype)?, &options, attributes).map_err(|errno| {
+        let on = source.map_or(String::new(), |source| format!(" on {}", source.display()));
+        let error = Error::system(errno, "make").on(format!("a {fstype}{on}"));
+        match errno {
+            Errno::ENODEV => error.because("this kernel has no such filesystem, or its module is not loaded"),
+            Errno::EINVAL => {
+                error.because("an option is unknown to it, or there is no such filesystem on its source")
+            }
+            Errno::ENOTBLK => error.because("its source is no block device"),
+            _ => error,
+        }
+    })
 }
 
 /// Opens a file of the host for a standard stream.

@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 
+use super::Terminal;
 use super::source::open_stdio_file;
 use crate::error::{Context, Error, Result};
 use crate::spec::{ContainerSpec, Stdio};
@@ -20,6 +21,8 @@ pub(crate) struct Pipes {
     pub(crate) stdin: Option<File>,
     pub(crate) stdout: Option<File>,
     pub(crate) stderr: Option<File>,
+    /// The master of the terminal that was asked for instead.
+    pub(crate) terminal: Option<Terminal>,
 }
 
 /// Opens the streams: what the container gets, `None` for the null device, and the other ends of pipes.

@@ -11,8 +11,10 @@ use crate::sys::{
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
+pub const RESOLVE_NO_XDEV: u64 = 0x01;
 pub const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
 pub const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub const RESOLVE_BENEATH: u64 = 0x08;
 const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: usize = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: usize = 0x04;
@@ -20,18 +22,19 @@ const MOVE_MOUNT_T_EMPTY_PATH: usize = 0x40;
 const MNT_DETACH: usize = 2;
 const ATTR_RDONLY: u64 = 1;
 const MS_PRIVATE: u64 = 1 << 18;
-const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+pub const PROC_SUPER_MAGIC: u64 = 0x9fa0;
 const S_IFMT: u32 = 0o170000;
 const S_IFCHR: u32 = 0o020000;
 const S_IFDIR: u32 = 0o040000;
 /// The device number of /dev/null, 1:3.
 const NULL_DEVICE: u64 = 1 << 8 | 3;
 
-pub fn new_filesystem(state: &mut State, mut fields: Reader) -> Done {
+pub fn new_filesystem(state: &mut State, mut fields: Reader, with_flags: bool) -> Done {
     let (slot, attributes) = (fields.u32()?, fields.u32()?);
     let fstype = fields.string()?;
     let options = fields.u32()?;
     const CLOEXEC: usize = 1;
+    const SET_FLAG: usize = 0;
     const SET_STRING: usize = 1;
     const CREATE: usize = 6;
     let context = syscall!(nr::FSOPEN, fstype.as_ptr(), CLOEXEC).within(wire::CALL_FSOPEN)? as i32;
@@ -39,6 +42,11 @@ pub fn new_filesystem(state: &mut State, mut fields: Reader) -> Done {
         let (key, value) = (fields.string()?, fields.string()?);
         syscall!(nr::FSCONFIG, context, SET_STRING, key.as_ptr(), value.as_ptr())
             .within(wire::CALL_FSCONFIG)?;
+    }
+    let flags = if with_flags { fields.u32()? } else { 0 };
+    for _ in 0..flags {
+        let key = fields.string()?;
+        syscall!(nr::FSCONFIG, context, SET_FLAG, key.as_ptr()).within(wire::CALL_FSCONFIG)?;
     }
     syscall!(nr::FSCONFIG, context, CREATE).within(wire::CALL_FSCONFIG)?;
     let mount = syscall!(nr::FSMOUNT, context, CLOEXEC, attributes).within(wire::CALL_FSMOUNT)?;
@@ -74,14 +82,14 @@ pub fn set_root(state: &mut State, mut fields: Reader) -> Done {
 }
 
 /// Opens a path within the root, without ever leaving it.
-fn open_in_root(root: i32, path: *const u8, flags: usize, resolve: u64) -> Result<i32, Errno> {
+pub fn open_in_root(root: i32, path: *const u8, flags: usize, resolve: u64) -> Result<i32, Errno> {
     let how: [u64; 3] = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve];
     syscall!(nr::OPENAT2, root, path, how.as_ptr(), size_of_val(&how)).map(|fd| fd as i32)
 }
 
 /// Opens a path within the root (`O_PATH`); what is missing of it is made: directories, and as the last part what
 /// `create` says.
-fn open_or_create(root: i32, path: &[u8], create: u32, resolve: u64) -> Done<i32> {
+pub fn open_or_create(root: i32, path: &[u8], create: u32, resolve: u64) -> Done<i32> {
     match open_in_root(root, path.as_ptr(), O_PATH, resolve) {
         Err(ENOENT) if create != wire::CREATE_NOTHING => {}
         result => return result.within(wire::CALL_OPENAT2),
@@ -161,7 +169,7 @@ fn attach_to(mount: i32, target: i32) -> Done {
 pub fn mount_at(state: &State, mut fields: Reader) -> Done {
     let mount = state.slot(fields.u32()?)?;
     let (path, create, flags) = (fields.string()?, fields.u32()?, fields.u32()?);
-    let resolve = if flags & wire::MOUNT_NO_SYMLINKS != 0 { RESOLVE_NO_SYMLINKS } else { 0 };
+    let resolve = state.resolve(flags);
     if let Some((b'/', name)) = path.split_first().filter(|(_, name)| resolve != 0 && !name.contains(&b'/')) {
         // Directly below the root, the usual case: the last part of a path is not followed when it is a link.
         match attach_at(mount, state.root, name.as_ptr()) {
@@ -188,8 +196,7 @@ pub fn mkdir_at(state: &State, mut fields: Reader) -> Done {
 
 pub fn mknod_at(state: &State, mut fields: Reader) -> Done {
     let (slot, name, mode) = (fields.u32()?, fields.string()?, fields.u32()?);
-    let (major, minor) = (u64::from(fields.u32()?), u64::from(fields.u32()?));
-    let device = minor & 0xff | (major & 0xfff) << 8 | (minor & !0xff) << 12;
+    let device = crate::device::number(fields.u32()?, fields.u32()?);
     syscall!(nr::MKNODAT, state.slot(slot)?, name.as_ptr(), mode | S_IFCHR, device)
         .within(wire::CALL_MKNOD)
         .map(drop)
@@ -219,7 +226,7 @@ pub fn clone_tree(fd: i32, recursive: usize) -> Done<i32> {
 }
 
 /// What may be absent without harm: a path that this kernel or root filesystem does not have.
-fn absent(errno: Errno) -> bool {
+pub fn absent(errno: Errno) -> bool {
     matches!(errno, ENOENT | ENOTDIR)
 }
 
@@ -291,6 +298,12 @@ pub fn set_attributes(state: &State, mut fields: Reader) -> Done {
 
 pub fn root_readonly(state: &State) -> Done {
     change_attributes(state.root, 0, [ATTR_RDONLY, 0, 0, 0])
+}
+
+/// Only when the old root is gone: pivot_root(2) takes no shared one, and nobody else has this tree.
+pub fn root_propagation(state: &State, mut fields: Reader) -> Done {
+    let recursive = if fields.u32()? != 0 { AT_RECURSIVE } else { 0 };
+    change_attributes(state.root, recursive, [0, 0, fields.u64()?, 0])
 }
 
 pub fn mkdir_in_root(state: &State, mut fields: Reader) -> Done {

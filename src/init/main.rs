@@ -11,11 +11,18 @@
 #![no_builtins]
 #![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
 
+mod attributes;
+mod copy;
+mod device;
+mod enter;
 mod fs;
+mod hook;
 mod identity;
 mod process;
+mod starters;
 mod sys;
 mod user;
+mod terminal;
 mod wire;
 
 use sys::{EINVAL, Errno, nr, syscall};
@@ -68,6 +75,11 @@ impl State {
         }
     }
 
+    /// How a path is resolved, by the flags of a step.
+    fn resolve(&self, flags: u32) -> u64 {
+        if flags & wire::MOUNT_NO_SYMLINKS != 0 { fs::RESOLVE_NO_SYMLINKS } else { 0 }
+    }
+
     fn store(&mut self, slot: u32, fd: usize) -> Done {
         *self.slots.get_mut(slot as usize).ok_or(wire::Malformed)? = fd as i32 + 1;
         Ok(())
@@ -83,7 +95,7 @@ static mut STATE: State = State { slots: [0; wire::MAX_SLOTS], null: 0, empty: 0
 /// Called once, by `_start`, with the initial stack pointer.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // Before anything else: nobody may look into this process, whatever PID namespace it is seen from (CVE-2016-9962).
-    let _ = syscall!(nr::PRCTL, process::PR_SET_DUMPABLE, 0);
+    process::hide();
     // SAFETY: the kernel puts the count and as many pointers to strings there.
     let plan_fd = unsafe { if *stack == 2 { parse(*stack.add(2) as *const u8) } else { -1 } };
     // SAFETY: there is one thread, and this is the only place where the two are borrowed.
@@ -167,7 +179,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::SETSID => {
             syscall!(nr::SETSID).within(wire::CALL_SETSID)?;
         }
-        wire::NEW_FILESYSTEM => fs::new_filesystem(state, fields)?,
+        wire::NEW_FILESYSTEM => fs::new_filesystem(state, fields, false)?,
+        wire::NEW_FILESYSTEM_WITH => fs::new_filesystem(state, fields, true)?,
         wire::ATTACH => fs::attach(state, fields)?,
         wire::MOUNT => fs::mount(fields)?,
         wire::MKDIR => fs::mkdir(fields)?,
@@ -180,9 +193,12 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::OPEN => fs::open(state, fields)?,
         wire::MASK => fs::mask(state, fields)?,
         wire::READONLY => fs::readonly(state, fields)?,
+        wire::COPY_UP => copy::copy_up(state, fields)?,
+        wire::DEVICE => device::make(state, fields)?,
         wire::SET_ATTRIBUTES => fs::set_attributes(state, fields)?,
         wire::ROOT_READONLY => fs::root_readonly(state)?,
         wire::MKDIR_IN_ROOT => fs::mkdir_in_root(state, fields)?,
+        wire::ROOT_PROPAGATION => fs::root_propagation(state, fields)?,
         wire::PIVOT => fs::pivot(state)?,
         wire::CHDIR => fs::chdir(fields)?,
         wire::RLIMIT => identity::rlimit(fields)?,
@@ -197,13 +213,26 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::BARRIER => process::barrier(state)?,
         wire::ENTER_PID => process::enter_pid(state)?,
         wire::SEND_FD => process::send_fd(state, fields)?,
+        wire::PAUSE => process::pause(state)?,
+        wire::RUN_HOOK => hook::run(state, fields)?,
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
         wire::OWN_FILES => user::own_files(fields)?,
         wire::ENTER_USER => user::enter(state, fields)?,
         wire::COPY_ROOT => user::copy_root(state, fields)?,
         wire::MAKE_QUEUE => user::make_queue(fields)?,
-        wire::WRITE_AT => user::write_at(state, fields)?,
+        wire::TAKE_ROOT_BACK => user::take_root_back(state, fields)?,
+        wire::BARRIER_FOR_ALL => starters::barrier(state, fields)?,
+        wire::WRITE_PROC => attributes::write_proc(state, fields)?,
+        wire::SCHEDULER => attributes::scheduler(fields)?,
+        wire::IO_PRIORITY => attributes::io_priority(fields)?,
+        wire::AFFINITY => attributes::affinity(fields)?,
+        wire::PERSONALITY => attributes::personality(fields)?,
+        wire::ENTER_TIME => attributes::enter_time(state, fields)?,
+        wire::SECCOMP_LISTENER => attributes::seccomp_listener(state, fields)?,
+        wire::TERMINAL => terminal::open(state, fields)?,
+        wire::CONTROLLING_TERMINAL => terminal::control()?,
+        wire::JOIN_PROCESS => enter::join(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

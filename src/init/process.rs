@@ -4,11 +4,11 @@ use crate::sys::{EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr,
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
-pub const PR_SET_DUMPABLE: usize = 4;
+const PR_SET_DUMPABLE: usize = 4;
 const PR_SET_NAME: usize = 15;
 const SIG_SETMASK: usize = 2;
-const SIGCHLD: u32 = 17;
-const CLONE_PIDFD: usize = 0x1000;
+pub const SIGCHLD: u32 = 17;
+pub const CLONE_PIDFD: usize = 0x1000;
 const CLONE_PARENT: usize = 0x8000;
 const MSG_NOSIGNAL: usize = 0x4000;
 
@@ -25,6 +25,11 @@ pub fn report(state: &State, failure: &Failure) {
         let detail = u32::from(failure.call) << 16 | failure.errno.0 as u32 & 0xffff;
         let _ = send(control, [wire::MSG_FAILED, state.step, detail]);
     }
+}
+
+/// Nobody without the privilege to look into any process may look into this one.
+pub fn hide() {
+    let _ = syscall!(nr::PRCTL, PR_SET_DUMPABLE, 0);
 }
 
 /// Gives every signal its default action: ignored ones would stay ignored through execve(2).
@@ -49,7 +54,7 @@ pub fn occupy_standard_streams(fd: i32) {
     }
 }
 
-fn set_signal_mask(mask: u64) -> Done {
+pub fn set_signal_mask(mask: u64) -> Done {
     syscall!(nr::RT_SIGPROCMASK, SIG_SETMASK, &raw const mask, 0, 8).within(wire::CALL_SIGNALS).map(drop)
 }
 
@@ -67,9 +72,24 @@ pub fn set_name(mut fields: Reader) -> Done {
     Ok(())
 }
 
+/// Tells that all steps up to the barrier are done.
+pub fn ready(control: i32) -> Result<(), Errno> {
+    send(control, [wire::MSG_READY, 0, 0]).map(drop)
+}
+
 pub fn barrier(state: &State) -> Done {
+    wait_for_host(state, wire::MSG_READY)
+}
+
+/// The library runs hooks meanwhile.
+pub fn pause(state: &State) -> Done {
+    wait_for_host(state, wire::MSG_PAUSED)
+}
+
+/// Says where init is, and waits until it may go on.
+fn wait_for_host(state: &State, place: u32) -> Done {
     let control = state.slot(wire::CONTROL)?;
-    send(control, [wire::MSG_READY, 0, 0]).within(wire::CALL_SENDMSG)?;
+    send(control, [place, 0, 0]).within(wire::CALL_SENDMSG)?;
     let mut message = [0u32; 3];
     loop {
         match syscall!(nr::RECVFROM, control, message.as_mut_ptr(), size_of_val(&message)) {
@@ -109,11 +129,12 @@ struct Rights {
     padding: u32,
 }
 
-fn send_descriptor(control: i32, fd: i32) -> Done {
+/// Sends a descriptor, in a message that says what it is.
+pub fn send_descriptor(control: i32, what: u32, fd: i32) -> Done {
     const SOL_SOCKET: u32 = 1;
     const SCM_RIGHTS: u32 = 1;
     const HEADER: usize = 16;
-    let payload = [wire::MSG_FD, 0, 0];
+    let payload = [what, 0, 0];
     let iov = Iovec { base: payload.as_ptr(), length: size_of_val(&payload) };
     let rights = Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
     let message = Message {
@@ -130,20 +151,22 @@ fn send_descriptor(control: i32, fd: i32) -> Done {
 
 pub fn send_fd(state: &State, mut fields: Reader) -> Done {
     let fd = state.slot(fields.u32()?)?;
-    send_descriptor(state.slot(wire::CONTROL)?, fd)
+    send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, fd)
 }
 
 /// Joining a PID namespace goes for children only (setns(2)): fork a last time. The child becomes a child of the host
 /// program, and all that it has is what the container's program will have: it enters the namespace last, where others
 /// may already be waiting for it (CVE-2016-9962).
 pub fn enter_pid(state: &State) -> Done {
+    // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
+    hide();
     let mut pidfd = -1i32;
     let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
     if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? == 0 {
         // The session of before is that of a process that is gone in a moment.
         return syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop);
     }
-    send_descriptor(state.slot(wire::CONTROL)?, pidfd)?;
+    send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
     exit(0)
 }
 

@@ -1,19 +1,17 @@
 //! Steps for pods with a user namespace of their own.
 
-use crate::fs::{self, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS};
-use crate::process::PR_SET_DUMPABLE;
+use crate::fs;
 use crate::sys::{
-    AT_FDCWD, AT_RECURSIVE, EINVAL, EMPTY, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDWR, O_WRONLY,
-    close, nr, syscall,
+    AT_FDCWD, AT_RECURSIVE, EINVAL, EMPTY, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDWR, close, nr,
+    syscall,
 };
 use crate::wire::{self, Reader};
-use crate::{Done, In, State};
+use crate::{Done, In, State, process};
 
-const CLONE_NEWUSER: usize = 0x1000_0000;
+pub const CLONE_NEWUSER: u32 = 0x1000_0000;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 const MOVE_MOUNT_F_EMPTY_PATH: usize = 0x04;
-const RESOLVE_NO_XDEV: u64 = 0x01;
-const RESOLVE_BENEATH: u64 = 0x08;
+const MNT_DETACH: usize = 2;
 
 /// Files that init makes in a container belong to root inside, and an idmapped mount takes no file of an id that it
 /// does not have. The kernel takes the privileges over files away with the id: take them back from what is permitted.
@@ -39,10 +37,24 @@ pub fn own_files(mut fields: Reader) -> Done {
 pub fn enter(state: &State, mut fields: Reader) -> Done {
     let user = state.slot(fields.u32()?)?;
     syscall!(nr::SETNS, user, CLONE_NEWUSER).within(wire::CALL_SETNS)?;
+    become_root()
+}
+
+/// The ids of before mean nothing in the user namespace that was joined: what they own there nobody can open.
+pub fn become_root() -> Done {
     syscall!(nr::SETRESGID, 0, 0, 0).within(wire::CALL_SETGID)?;
     syscall!(nr::SETRESUID, 0, 0, 0).within(wire::CALL_SETUID)?;
-    // Both changes set it to what fs.suid_dumpable says.
-    syscall!(nr::PRCTL, PR_SET_DUMPABLE, 0).within(wire::CALL_DUMPABLE).map(drop)
+    // All three changes set it to what fs.suid_dumpable says.
+    process::hide();
+    Ok(())
+}
+
+/// Hooks have moved the root to where the host has it, in a tree of the host's files: as it was, and without these.
+pub fn take_root_back(state: &State, mut fields: Reader) -> Done {
+    let (path, host) = (fields.string()?, fields.string()?);
+    syscall!(nr::MOVE_MOUNT, state.root, EMPTY, AT_FDCWD, path.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH)
+        .within(wire::CALL_MOVE_MOUNT)?;
+    syscall!(nr::UMOUNT2, host.as_ptr(), MNT_DETACH).within(wire::CALL_UMOUNT).map(drop)
 }
 
 /// In a mount namespace of a lesser user namespace everything that was copied is locked, and a locked mount cannot
@@ -92,17 +104,4 @@ pub fn make_queue(mut fields: Reader) -> Done {
     }
     close(queue);
     owned.map(drop)
-}
-
-pub fn write_at(state: &State, mut fields: Reader) -> Done {
-    let directory = state.slot(fields.u32()?)?;
-    let (path, content) = (fields.string()?, fields.string()?);
-    let resolve = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-    let how: [u64; 3] = [(O_WRONLY | O_CLOEXEC) as u64, 0, resolve];
-    let file = syscall!(nr::OPENAT2, directory, path.as_ptr(), how.as_ptr(), size_of_val(&how))
-        .within(wire::CALL_OPENAT2)? as i32;
-    let written = syscall!(nr::WRITE, file, content.as_ptr(), content.len()).within(wire::CALL_WRITE)?;
-    close(file);
-    // The kernel takes what it understands, and says so by a smaller number.
-    if written == content.len() { Ok(()) } else { Err(EINVAL).within(wire::CALL_WRITE) }
 }

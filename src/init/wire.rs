@@ -21,8 +21,12 @@ pub const MAX_PLAN: usize = 1 << 20;
 pub const MAX_SLOTS: usize = 4096;
 /// Arguments, environment variables and program candidates together.
 pub const MAX_POINTERS: usize = 40_000;
+/// Arguments and variables of a hook in the container together, with the ends of both lists.
+pub const MAX_HOOK_WORDS: usize = 4096;
 /// The slot of the control socket.
 pub const CONTROL: u32 = 0;
+/// Where a slot may be missing.
+pub const NO_SLOT: u32 = u32::MAX;
 
 /// What to make at the target of a mount that does not exist.
 pub const CREATE_NOTHING: u32 = 0;
@@ -31,6 +35,9 @@ pub const CREATE_FILE: u32 = 2;
 
 /// No symbolic link may be on the way to the target.
 pub const MOUNT_NO_SYMLINKS: u32 = 1;
+
+/// The root of the copy keeps its own owner and mode.
+pub const COPY_KEEP_MODE: u32 = 1;
 
 /// Files that the template mount namespace has for init: an empty directory, and a null device.
 pub const TEMPLATE_EMPTY: &core::ffi::CStr = c"/empty";
@@ -42,13 +49,24 @@ pub const MSG_READY: u32 = 1;
 pub const MSG_FAILED: u32 = 2;
 /// A file descriptor comes along.
 pub const MSG_FD: u32 = 3;
-/// The message to init that ends the barrier.
+/// The message to init that ends the barrier, or the wait for hooks.
 pub const MSG_START: u32 = 4;
+/// Init waits for hooks.
+pub const MSG_PAUSED: u32 = 5;
+/// The listener of the filter is open: its number in init.
+pub const MSG_LISTENER: u32 = 40;
+/// The message to init that the library has a copy of it.
+pub const MSG_LISTENER_TAKEN: u32 = 41;
+/// The master of a terminal comes along.
+pub const MSG_TERMINAL: u32 = 60;
 
 /// The operations of init.
 macro_rules! operations {
     ($($(#[doc = $doc:literal])* $name:ident = $number:literal,)*) => {
         $($(#[doc = $doc])* pub const $name: u32 = $number;)*
+        /// All of them. (For tests; init has no use for it.)
+        #[allow(dead_code)]
+        pub const OPERATIONS: &[u32] = &[$($number,)*];
     };
 }
 
@@ -91,7 +109,8 @@ operations! {
     RLIMIT = 18,
     /// umask(2): mask.
     UMASK = 19,
-    /// Take the final identity: uid, gid, bounding set, ambient set, number of groups, groups.
+    /// Take the final identity: uid, gid, the bounding, permitted, effective, inheritable and ambient sets, number of
+    /// groups, groups.
     IDENTITY = 20,
     /// PR_SET_NO_NEW_PRIVS.
     NO_NEW_PRIVILEGES = 21,
@@ -127,8 +146,46 @@ operations! {
     COPY_ROOT = 72,
     /// Make a POSIX message queue: name, mode, uid, gid, messages, bytes of a message.
     MAKE_QUEUE = 73,
-    /// Write a file below the directory of a slot, without links: slot, path, content.
-    WRITE_AT = 74,
+    /// Undo what hooks of the creation have done to the mounts: path of the root, and of the host's files.
+    TAKE_ROOT_BACK = 74,
+    /// Tell that init waits for hooks, and wait until it may go on.
+    PAUSE = 80,
+    /// Run a program and wait for it: slot of its standard input, milliseconds that it may take or 0, path, number of
+    /// arguments and variables, and these.
+    RUN_HOOK = 81,
+    /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
+    BARRIER_FOR_ALL = 60,
+    /// Write to a file of proc: slot of a proc, path below it, text.
+    WRITE_PROC = 40,
+    /// sched_setattr(2): policy, nice value, priority, flags, runtime, deadline, period.
+    SCHEDULER = 41,
+    /// ioprio_set(2): class and priority in one number.
+    IO_PRIORITY = 42,
+    /// sched_setaffinity(2): the mask as a string.
+    AFFINITY = 43,
+    /// personality(2): the number.
+    PERSONALITY = 44,
+    /// Enter the time namespace that was made for children: slot of a proc.
+    ENTER_TIME = 45,
+    /// Load a system call filter that has a listener, and wait until the library has taken that: flags, the program as a
+    /// string.
+    SECCOMP_LISTENER = 46,
+
+    /// A device node below the root: directory, name, type and mode, major, minor, uid, gid, flags (`MOUNT_…`).
+    DEVICE = 50,
+    /// Copy a directory below the root into the mount in a slot: slot, path, flags (`COPY_…`).
+    COPY_UP = 52,
+    /// The propagation of the root, after the pivot: 1 for recursive, `MS_…`.
+    ROOT_PROPAGATION = 53,
+    /// As `NEW_FILESYSTEM`; then the number of options that stand alone, and these.
+    NEW_FILESYSTEM_WITH = 51,
+    /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them.
+    JOIN_PROCESS = 61,
+    /// Make a terminal: slot of the devpts or `NO_SLOT` for that at its path, slot to store it in, slot to store a mount
+    /// of it in or `NO_SLOT`, its owner, width and height, or 0 and 0.
+    TERMINAL = 62,
+    /// Make standard input the controlling terminal.
+    CONTROLLING_TERMINAL = 63,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -189,11 +246,36 @@ calls! {
     CALL_SIGNALS = 41: "rt_sigprocmask",
     CALL_SETFSID = 80: "setfsuid",
     CALL_MQ_OPEN = 81: "mq_open",
-    CALL_FCHOWN = 82: "fchown",
-    CALL_FCHMOD = 83: "fchmod",
-    CALL_WRITE = 84: "write",
-    CALL_DUMPABLE = 85: "prctl(PR_SET_DUMPABLE)",
+    CALL_HOOK_EXEC = 90: "execve",
+    CALL_HOOK_TIMEOUT = 91: "waiting for the hook",
+    CALL_LSEEK = 93: "lseek",
+    CALL_WAIT = 94: "wait4",
+    CALL_PIPE = 95: "pipe2",
+    CALL_POLL = 70: "ppoll",
+    CALL_ACCEPT = 71: "accept4",
+    CALL_WRITE = 50: "write",
+    CALL_SCHED_SETATTR = 51: "sched_setattr",
+    CALL_IOPRIO_SET = 52: "ioprio_set",
+    CALL_SCHED_SETAFFINITY = 53: "sched_setaffinity",
+    CALL_PERSONALITY = 54: "personality",
+    CALL_READ = 55: "read",
+
+    CALL_FCHOWN = 60: "fchownat",
+    CALL_UNLINK = 61: "unlinkat",
+    CALL_ENTER = 72: "look at the root directory",
+    CALL_TIOCSPTLCK = 73: "ioctl(TIOCSPTLCK)",
+    CALL_TIOCGPTPEER = 74: "ioctl(TIOCGPTPEER)",
+    CALL_TIOCSWINSZ = 75: "ioctl(TIOCSWINSZ)",
+    CALL_TIOCSCTTY = 76: "ioctl(TIOCSCTTY)",
+    CALL_GETDENTS = 62: "getdents64",
+    CALL_SENDFILE = 63: "sendfile",
+    CALL_READLINK = 64: "readlinkat",
+    CALL_FCHMOD = 65: "fchmod",
 }
+
+/// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.
+pub const HOOK_EXITED: u16 = 0x4000;
+pub const HOOK_SIGNALED: u16 = 0x4100;
 
 /// Reads fields one after the other.
 #[derive(Clone, Copy)]

@@ -130,7 +130,9 @@ impl Node {
 
     /// The cgroup controllers that limits of pods and containers can use here ("cpu", "memory", …).
     pub fn controllers(&self) -> Vec<String> {
-        self.0.cgroups.controllers().iter().map(|controller| controller.name().to_string()).collect()
+        let cgroups = &self.0.cgroups;
+        let always = cgroups.controllers().iter().map(|controller| controller.name());
+        always.chain(cgroups.optional()).map(str::to_string).collect()
     }
 
     /// Removes the node itself: its line in the host's mount table, its state directory and its cgroup. For programs

@@ -127,9 +127,7 @@ fn remove_dead_programs(node: &Node, home: &Home, recovery: &mut Recovery) -> Re
                 continue;
             };
             for id in ids {
-                if let Some(cgroup) = node.0.cgroups.open_pod(&id)? {
-                    cgroup.remove_tree()?;
-                }
+                pod::remove_cgroup(node, &home.phase(&format!("{path}/{phase}/{id}"))?, &id)?;
                 recovery.removed.push(id);
             }
         }

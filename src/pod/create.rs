@@ -11,10 +11,10 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::pins::{self, PodPins};
-use super::reaper;
 use super::state::{self, PodState};
 use super::user::{self, UserNamespace};
 use super::{Inner, Pod};
+use super::{netdev, place, reaper};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
@@ -29,7 +29,7 @@ use crate::sys::{loopback, thread};
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
     let id = uuid::Uuid::new_v4().to_string();
-    let mut attempt = Attempt { node, home: &home, spec, id: &id, cgroup: None, reaper: None };
+    let mut attempt = Attempt { node, home: &home, spec, id: &id, cgroup: None, reaper: None, devices: None };
     match attempt.run() {
         Ok(state) => {
             let cgroup = attempt.cgroup.take().map_or_else(OnceLock::new, OnceLock::from);
@@ -50,6 +50,7 @@ struct Attempt<'a> {
     id: &'a str,
     cgroup: Option<Cgroup>,
     reaper: Option<reaper::Reaper>,
+    devices: Option<netdev::Moved>,
 }
 
 impl Attempt<'_> {
@@ -58,7 +59,7 @@ impl Attempt<'_> {
         self.home.take_name(&self.spec.namespace, &self.spec.name, self.id)?;
         mkdirat(&*dir, state::CONTAINERS, Mode::S_IRWXU).step("make", "the directory of containers")?;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = self.cgroup.insert(self.node.0.cgroups.create_pod(self.id, &self.spec.resources)?);
+        let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, self.id)?);
         let cgroup_id = cgroup.id()?;
         let ids = match &self.spec.namespaces.user {
             UserMode::Mapped(ids) => Some(ids.clone()),
@@ -67,7 +68,8 @@ impl Attempt<'_> {
             }
             UserMode::Host | UserMode::Path(_) => None,
         };
-        let ids = thread::run(|| make_shared(self.node, self.home, self.spec, self.id, ids))?;
+        let devices = &mut self.devices;
+        let ids = thread::run(|| make_shared(self.node, self.home, self.spec, self.id, ids, devices))?;
         let mut process = None;
         if self.spec.namespaces.pid == PidMode::Pod {
             let reaper = self.reaper.insert(reaper::start(self.node, self.home, self.spec, self.id, cgroup)?);
@@ -111,6 +113,9 @@ impl Attempt<'_> {
     /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
+        if let Some(devices) = &mut self.devices {
+            devices.back();
+        }
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.remove_tree();
         }
@@ -138,7 +143,9 @@ fn make_shared(
     spec: &PodSpec,
     id: &str,
     ids: Option<IdMappings>,
+    devices: &mut Option<netdev::Moved>,
 ) -> Result<Option<IdMappings>> {
+    let leaving = netdev::find(&node.0.proc, spec)?;
     let modes = [
         (Kind::Network, &spec.namespaces.network),
         (Kind::Ipc, &spec.namespaces.ipc),
@@ -188,6 +195,7 @@ fn make_shared(
     if spec.namespaces.network == NamespaceMode::Pod {
         loopback::up().step("bring up", "the loopback interface")?;
     }
+    *devices = leaving.map(|leaving| leaving.enter(&node.0.proc)).transpose()?;
     set_sysctls(node, spec, user.as_ref())?;
     if spec.namespaces.ipc != NamespaceMode::Host {
         let locked = attr::NOSUID | attr::NODEV | attr::NOEXEC;

@@ -18,10 +18,13 @@ use crate::cgroup::Cgroup;
 use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, Node, PODS};
-use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, UserMode};
+use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, Resources, UserMode};
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
-use crate::sys::thread;
+use crate::sys::{self, thread};
+
+/// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
+const KILLED: Duration = Duration::from_secs(10);
 
 /// A pod: namespaces, shared memory, volumes and a cgroup that containers have in common.
 ///
@@ -154,13 +157,17 @@ impl Pod {
         }
         let gone =
             || Error::new(ErrorKind::NotFound, "open").on(format!("the cgroup of pod {}", self.name()));
-        let cgroup = self.0.node.0.cgroups.open_pod(self.id())?.ok_or_else(gone)?;
+        let cgroup = super::place::open(&self.0.node, &self.0.state)?.ok_or_else(gone)?;
         Ok(self.0.cgroup.get_or_init(|| cgroup))
     }
 
     /// The directory of the pod's cgroup.
     pub fn cgroup_path(&self) -> PathBuf {
-        self.0.node.0.cgroups.path().join(self.id())
+        let cgroups = &self.0.node.0.cgroups;
+        self.spec()
+            .cgroup
+            .as_ref()
+            .map_or_else(|| cgroups.path().join(self.id()), |path| cgroups.path_of(path))
     }
 
     /// Opens a namespace of the pod, for setns(2) or to compare. It stays alive while the descriptor is open.
@@ -223,10 +230,11 @@ impl Pod {
         if [&spec.stdio.stdin, &spec.stdio.stdout, &spec.stdio.stderr]
             .into_iter()
             .any(|stream| *stream == Pipe)
+            || spec.terminal
         {
             return Err(Error::invalid(
                 "stdio",
-                "a pipe has nobody at its other end in run(); use create_container, or a file",
+                "a pipe or terminal has nobody at its other end in run(); use create_container, or a file",
             ));
         }
         container::run(self, spec)
@@ -309,15 +317,46 @@ impl Pod {
         self.cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
     }
 
+    /// Changes limits of the pod as a whole while it runs. What is `None` keeps the value that it has;
+    /// [`spec`](Self::spec) still says what the pod was made of.
+    ///
+    /// # Errors
+    /// `InvalidSpec`; `Unsupported` for a limit whose controller this machine lacks; whatever the kernel refused. Then
+    /// no limit is changed.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        crate::cgroup::validate(resources)
+            .and_then(|()| self.cgroup()?.update(resources))
+            .map_err(|error| self.error("update", error))
+    }
+
     /// Ends all containers of the pod at once and removes all that there is of it. Its name is free again.
     ///
     /// # Errors
+    /// `Exec` when all is removed and a `poststop` hook of a container failed.
     /// `NotFound` when it is gone already.
     pub fn remove(&self) -> Result<()> {
         self.try_remove().map_err(|error| self.error("remove", error))
     }
 
+    /// Containers that have something to run at their end are removed one by one, so that it runs. What failed then
+    /// does not keep the pod: it is told when that is gone.
+    fn remove_containers_with_hooks(&self) -> Result<()> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(self.dir()?, state::CONTAINERS, flags, Mode::empty())
+            .step("open", "the directory of containers")?;
+        let copy = sys::fd::duplicate(&dir).step("duplicate", "the directory of containers")?;
+        let mut outcome = Ok(());
+        for name in node::names(copy).step("read", "the directory of containers")? {
+            if state::exists(&dir, &format!("{name}/{}", state::POSTSTOP)) {
+                let removed = container::open(self, &name).and_then(|container| container.remove());
+                outcome = outcome.and(removed);
+            }
+        }
+        outcome
+    }
+
     fn try_remove(&self) -> Result<()> {
+        let hooks = self.remove_containers_with_hooks();
         // Waits for containers that are being made.
         let dir = node::lock(self.dir()?, FlockArg::LockExclusive).step("lock", "the pod's directory")?;
         self.0.home.move_pod(self.id(), PODS, GARBAGE)?;
@@ -326,7 +365,8 @@ impl Pod {
         if let UserMode::Auto { .. } = self.spec().namespaces.user {
             self.0.node.0.home.release_ids(self.id())?;
         }
-        self.0.home.remove_dir(GARBAGE, self.id())
+        self.0.home.remove_dir(GARBAGE, self.id())?;
+        hooks
     }
 }
 
@@ -334,12 +374,15 @@ impl Pod {
 pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Result<()> {
     // One that cannot be read must not keep the pod from being removed: all but the wait for its init goes by the id.
     let state: Option<PodState> = state::read(dir, state::STATE).unwrap_or_default();
-    if let Some(cgroup) = node.0.cgroups.open_pod(id)? {
+    if let Some(cgroup) = super::place::open_remains(node, dir, id, state.as_ref())? {
         let children = processes(node, dir, state.as_ref());
         if !children.is_empty() {
             // Before the cgroup goes: process 1 of a PID namespace ends only when all that died in it have been reaped,
             // and since Linux 6.19 its cgroup is not empty until then.
             cgroup.kill()?;
+            for (process, _) in &children {
+                node.0.guests.wait_for_programs(process, KILLED);
+            }
             reap_all(children);
         }
         cgroup.remove_tree()?;
@@ -347,10 +390,16 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
     thread::run(|| PodPins::enter(&home.pins, id)?.remove())
 }
 
+/// Removes the cgroup of a pod whose namespaces are gone, with all that runs in it.
+pub(crate) fn remove_cgroup(node: &Node, dir: &OwnedFd, id: &str) -> Result<()> {
+    let state: Option<PodState> = state::read(dir, state::STATE).unwrap_or_default();
+    super::place::open_remains(node, dir, id, state.as_ref())?.map_or(Ok(()), |cgroup| cgroup.remove_tree())
+}
+
 /// Waits until the processes, which were killed, have ended, as they do, and takes the statuses of those that are this
 /// program's children: they are not left as zombies.
 fn reap_all(mut processes: Vec<(ProcessRef, OwnedFd)>) {
-    let deadline = Deadline::after(Some(Duration::from_secs(10)));
+    let deadline = Deadline::after(Some(KILLED));
     while !processes.is_empty() && !deadline.passed() {
         let mut fds: Vec<PollFd<'_>> =
             processes.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();

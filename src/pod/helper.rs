@@ -57,7 +57,8 @@ impl Helper {
                 Message::Ready => return Ok(()),
                 Message::Fd(_) => {}
                 Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
-                Message::Closed => {
+                // It has no hooks, no listener and no terminal.
+                Message::Closed | Message::Paused | Message::Listener(_) | Message::Terminal(_) => {
                     return Err(Error::new(ErrorKind::System, "start")
                         .on("an init in the pod's user namespace")
                         .because("it ended early"));

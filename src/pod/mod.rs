@@ -5,7 +5,9 @@ mod handle;
 mod helper;
 pub mod ipc;
 mod ipc_handle;
+mod netdev;
 pub(crate) mod pins;
+mod place;
 mod reaper;
 pub(crate) mod state;
 mod user;
@@ -14,7 +16,7 @@ pub use handle::{NamespaceKind, Pod, PodStatus};
 pub use ipc_handle::PodIpc;
 
 pub(crate) use create::create;
-pub(crate) use handle::{Inner, dismantle, open};
+pub(crate) use handle::{Inner, dismantle, open, remove_cgroup};
 
 use std::os::fd::AsFd;
 use std::time::Duration;

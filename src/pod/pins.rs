@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{UnlinkatFlags, fchdir, mkdir, unlinkat};
 
-use crate::container::plan::{LAYERS, PROC_OF_HOST, ROOT, UPPER};
+use crate::container::plan::{HOST, LAYERS, PROC_OF_HOST, ROOT, UPPER};
 use crate::error::{Context, Error, Result};
 use crate::init::wire;
 use crate::node::Proc;
@@ -161,6 +161,7 @@ fn furnish_template() -> nix::Result<()> {
     for layer in 0..MAX_LAYERS {
         mkdir(format!("{LAYERS}/{layer}").as_str(), all)?;
     }
+    mkdir(HOST, Mode::S_IRWXU)?;
     mkdir(wire::TEMPLATE_EMPTY, all)?;
     fchmodat(AT_FDCWD, wire::TEMPLATE_EMPTY, all, follow)?;
     let everybody = Mode::from_bits_retain(0o666);

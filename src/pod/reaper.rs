@@ -40,7 +40,8 @@ impl Reaper {
 
 /// Starts it, and keeps its PID namespace and a proc of it in the pins namespace.
 pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
-    let cgroup = pod.create_child(CGROUP, &Resources::default())?;
+    let guard = node.0.cgroups.device_guard();
+    let cgroup = pod.create_guarded(CGROUP, &Resources::default(), guard)?;
     let plan = plan::reaper(spec);
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     // One that belongs to the pod's user namespace is made by init, when it is in that.
@@ -97,9 +98,12 @@ fn settle(
                 enters = false;
             }
             Message::Fd(fd) => proc = Some(fd),
+            // It has no filter.
+            Message::Listener(_) => {}
             Message::Ready => break,
+            Message::Terminal(_) => {}
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
-            Message::Closed => {
+            Message::Closed | Message::Paused => {
                 return Err(Error::new(ErrorKind::System, "start")
                     .on("the pod's init")
                     .because("it ended early"));

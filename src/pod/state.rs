@@ -23,10 +23,14 @@ pub(crate) const STATE: &str = "state.json";
 pub(crate) const EXIT: &str = "exit";
 /// The file that says that a container was started.
 pub(crate) const STARTED: &str = "started";
+/// The file that says that hooks are to be run when a container has been removed.
+pub(crate) const POSTSTOP: &str = "poststop";
+/// The socket at which the init of a detached container waits for its start.
+pub(crate) const START_SOCKET: &str = "start";
 /// The directory of a pod's containers.
 pub(crate) const CONTAINERS: &str = "containers";
 /// The layout of these files. A change that an older library cannot read takes the next number.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A process, safely: a pid alone may have become somebody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,6 +80,10 @@ pub(crate) struct ContainerState {
     pub(crate) cgroup_id: u64,
     /// It starts as soon as it is made. Others are started later, which the file `started` then says.
     pub(crate) at_once: bool,
+    /// The index of the barrier in the plan of a detached container: who starts it is told by number which of the
+    /// steps behind it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) barrier: Option<usize>,
     pub(crate) spec: ContainerSpec,
 }
 

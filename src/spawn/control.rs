@@ -19,10 +19,16 @@ use crate::sys;
 pub(crate) enum Message {
     /// All steps up to the barrier are done.
     Ready,
+    /// All steps up to the hooks of the creation are done.
+    Paused,
     /// The step of that index failed in that call with that error number.
     Failed { step: usize, call: u16, errno: Errno },
     /// A file descriptor.
     Fd(OwnedFd),
+    /// Init has loaded a filter whose listener has that number in it, and waits until it was taken.
+    Listener(i32),
+    /// The master of a terminal.
+    Terminal(OwnedFd),
     /// Init has executed the program, or has ended.
     Closed,
 }
@@ -41,13 +47,20 @@ impl Control {
         Ok((Control(ours), inits))
     }
 
-    /// Lets init go on from the barrier.
+    /// Lets init go on from the barrier, or when hooks have run.
     pub(crate) fn start(&self) -> Result<()> {
-        let message: Vec<u8> =
-            [wire::MSG_START, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        self.send(wire::MSG_START).step("tell", "init to start")
+    }
+
+    /// Lets init go on after its listener was taken.
+    pub(crate) fn listener_taken(&self) -> Result<()> {
+        self.send(wire::MSG_LISTENER_TAKEN).step("tell", "init that its seccomp listener was taken")
+    }
+
+    fn send(&self, word: u32) -> sys::Result<()> {
+        let message: Vec<u8> = [word, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&message)], &[], MsgFlags::MSG_NOSIGNAL, None)
             .map(drop)
-            .step("tell", "init to start")
     }
 
     /// The next message; waits for it.
@@ -79,12 +92,15 @@ impl Control {
         match (length, word(0), fd) {
             (0, ..) => Ok(Message::Closed),
             (12, wire::MSG_READY, None) => Ok(Message::Ready),
+            (12, wire::MSG_PAUSED, None) => Ok(Message::Paused),
             (12, wire::MSG_FAILED, None) => Ok(Message::Failed {
                 step: word(4) as usize,
                 call: (word(8) >> 16) as u16,
                 errno: Errno::from_raw((word(8) & 0xffff) as i32),
             }),
             (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
+            (12, wire::MSG_LISTENER, None) => Ok(Message::Listener(word(4) as i32)),
+            (12, wire::MSG_TERMINAL, Some(fd)) => Ok(Message::Terminal(fd)),
             _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
         }
     }
@@ -94,6 +110,12 @@ impl Control {
 fn take(raw: i32) -> OwnedFd {
     // SAFETY: recvmsg(2) just made this file descriptor for us.
     unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+impl From<OwnedFd> for Control {
+    fn from(socket: OwnedFd) -> Self {
+        Control(socket)
+    }
 }
 
 impl AsFd for Control {

@@ -5,11 +5,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::mount::Mount;
-use super::pod::PidMode;
+use super::device::{Device, DeviceRule};
+use super::hooks::Hooks;
+use super::mount::{Mount, Propagation};
+use super::mount_attributes::IdMap;
+use super::pod::{CgroupNamespace, PidMode};
+use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamespace};
 use super::resources::Resources;
 use super::security::Security;
 use super::stdio::{Stdio, StdioSet};
+use super::terminal::ConsoleSize;
 
 /// A container to make with `Pod::create_container`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +25,18 @@ pub struct ContainerSpec {
     pub name: String,
     /// The root filesystem.
     pub rootfs: Rootfs,
+    /// How mounts travel to and from the root filesystem. `Slave`: what is mounted on the host below a directory that
+    /// is the root comes along, if the host shares it. `Shared` and `Unbindable` go for the container's own mount
+    /// namespace: nothing that is mounted in a container ever gets to the host's root.
+    #[serde(default, skip_serializing_if = "is_private")]
+    pub rootfs_propagation: Propagation,
+    /// Whether that also goes for what is mounted below the root; on unless said otherwise.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub rootfs_propagation_recursive: bool,
+    /// Other owners for the files of the root filesystem. The filesystem has to support that; for an overlay, those of
+    /// all its layers and of its upper directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_idmap: Option<IdMap>,
     /// The program and its arguments, at least one. A program without a slash is looked for in the container's
     /// `PATH`.
     pub args: Vec<String>,
@@ -46,6 +63,12 @@ pub struct ContainerSpec {
     /// unasked; on unless said otherwise.
     #[serde(default = "yes")]
     pub default_mounts: bool,
+    /// Device nodes in addition to the default ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Which devices may be used in addition to null, zero, full, random, urandom, tty, ptmx and terminals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_rules: Vec<DeviceRule>,
     /// Standard input, output and error.
     #[serde(default)]
     pub stdio: StdioSet,
@@ -58,15 +81,51 @@ pub struct ContainerSpec {
     /// The PID namespace, where it is not what the pod says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<PidMode>,
+    /// The cgroup namespace; a new one unless said otherwise.
+    #[serde(default, skip_serializing_if = "CgroupNamespace::is_container")]
+    pub cgroup_namespace: CgroupNamespace,
     /// The signal that asks the container to end; `SIGTERM` (15) unless said otherwise.
     #[serde(default = "ContainerSpec::default_stop_signal")]
     pub stop_signal: i32,
+    /// Programs to run at points of the container's life.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+    /// Whether standard input, output and error are a terminal, which the container's handle gives away the master of. The
+    /// three streams must then be left as they are by default.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub terminal: bool,
+    /// The size of the terminal at first; 0 by 0 unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console_size: Option<ConsoleSize>,
+    /// Whether the container, once it is made, outlives its maker before its start, and every program of the node's
+    /// owner may start it. Otherwise only its maker can, and it ends with that. Not for ephemeral pods.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
     /// For whoever selects containers; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// For whoever made the container; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// How soon the kernel's OOM killer takes the process, -1000 (never) to 1000 (first), see
+    /// proc_pid_oom_score_adj(5). The calling program's unless given; lower than that needs CAP_SYS_RESOURCE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i32>,
+    /// The scheduling policy; the calling program's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<Scheduler>,
+    /// The priority of the process at disks; derived from its nice value unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_priority: Option<IoPriority>,
+    /// The processors that the process may use; the calling program's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_affinity: Option<CpuAffinity>,
+    /// The execution domain; the calling program's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// The time namespace; the calling program's unless said otherwise.
+    #[serde(default, skip_serializing_if = "TimeNamespace::is_host")]
+    pub time: TimeNamespace,
 }
 
 impl ContainerSpec {
@@ -87,6 +146,9 @@ impl ContainerSpec {
         ContainerSpec {
             name: name.into(),
             rootfs,
+            rootfs_propagation: Propagation::Private,
+            rootfs_propagation_recursive: true,
+            rootfs_idmap: None,
             args: Vec::new(),
             env: BTreeMap::new(),
             cwd: Self::default_cwd(),
@@ -95,13 +157,26 @@ impl ContainerSpec {
             rlimits: Vec::new(),
             mounts: Vec::new(),
             default_mounts: true,
+            devices: Vec::new(),
+            device_rules: Vec::new(),
             stdio: StdioSet::default(),
             security: Security::default(),
             resources: Resources::default(),
             pid: None,
+            cgroup_namespace: CgroupNamespace::default(),
             stop_signal: Self::default_stop_signal(),
+            hooks: Hooks::default(),
+            terminal: false,
+            console_size: None,
+            detached: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            oom_score_adj: None,
+            scheduler: None,
+            io_priority: None,
+            cpu_affinity: None,
+            personality: None,
+            time: TimeNamespace::Host,
         }
     }
 
@@ -160,6 +235,30 @@ impl ContainerSpec {
         self
     }
 
+    /// Sets [`rootfs_propagation`](Self::rootfs_propagation).
+    pub fn rootfs_propagation(mut self, propagation: Propagation) -> Self {
+        self.rootfs_propagation = propagation;
+        self
+    }
+
+    /// Sets [`rootfs_idmap`](Self::rootfs_idmap).
+    pub fn rootfs_idmap(mut self, idmap: IdMap) -> Self {
+        self.rootfs_idmap = Some(idmap);
+        self
+    }
+
+    /// Adds a device node. It is usable only if a [rule](Self::device_rule) allows that.
+    pub fn device(mut self, device: Device) -> Self {
+        self.devices.push(device);
+        self
+    }
+
+    /// Adds a rule for the use of devices.
+    pub fn device_rule(mut self, rule: DeviceRule) -> Self {
+        self.device_rules.push(rule);
+        self
+    }
+
     /// Sets standard input.
     pub fn stdin(mut self, stdio: Stdio) -> Self {
         self.stdio.stdin = stdio;
@@ -196,9 +295,39 @@ impl ContainerSpec {
         self
     }
 
+    /// Sets the cgroup namespace.
+    pub fn cgroup_namespace(mut self, mode: CgroupNamespace) -> Self {
+        self.cgroup_namespace = mode;
+        self
+    }
+
     /// Sets [`stop_signal`](Self::stop_signal).
     pub fn stop_signal(mut self, signal: i32) -> Self {
         self.stop_signal = signal;
+        self
+    }
+
+    /// Sets [`hooks`](Self::hooks).
+    pub fn hooks(mut self, hooks: Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    /// Sets [`terminal`](Self::terminal).
+    pub fn terminal(mut self, on: bool) -> Self {
+        self.terminal = on;
+        self
+    }
+
+    /// Sets [`console_size`](Self::console_size).
+    pub fn console_size(mut self, width: u16, height: u16) -> Self {
+        self.console_size = Some(ConsoleSize { width, height });
+        self
+    }
+
+    /// Sets [`detached`](Self::detached).
+    pub fn detached(mut self, on: bool) -> Self {
+        self.detached = on;
         self
     }
 
@@ -213,6 +342,14 @@ impl ContainerSpec {
         self.annotations.insert(key.into(), value.into());
         self
     }
+}
+
+fn is_yes(on: &bool) -> bool {
+    *on
+}
+
+fn is_private(propagation: &Propagation) -> bool {
+    *propagation == Propagation::Private
 }
 
 fn yes() -> bool {

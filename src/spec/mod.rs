@@ -5,15 +5,24 @@
 //! [`PodSpec::validate`] and [`ContainerSpec::validate`].
 
 mod container;
+mod device;
+mod exec;
+mod hooks;
 mod idmap;
 mod ipc;
 mod mount;
+mod mount_attributes;
+mod mount_options;
 mod name;
+mod netdevice;
 mod pod;
+mod process;
 mod resources;
+mod seccomp;
 mod security;
 mod stdio;
 mod sysctl;
+mod terminal;
 pub(crate) mod user;
 mod validate;
 
@@ -21,19 +30,36 @@ mod validate;
 mod tests;
 
 pub use container::{ContainerSpec, Rlimit, RlimitResource, Rootfs, Upper, User};
+pub use device::{Device, DeviceAccess, DeviceKind, DeviceRule, DeviceRuleKind};
+pub use exec::ExecSpec;
+pub use hooks::{Hook, Hooks};
 pub use idmap::IdMapping;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 pub use mount::{Mount, MountKind, Propagation};
-pub use pod::{NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
-pub use resources::{
-    CpuMax, CpuResources, CpusetResources, IoMax, IoResources, Limit, MemoryResources, Resources,
+pub use mount_attributes::{IdMap, MountAttribute, MountAttributes};
+pub use netdevice::NetDevice;
+pub use pod::{CgroupNamespace, NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
+pub use process::{
+    CpuAffinity, IoPriority, IoPriorityClass, Personality, Scheduler, SchedulerFlag, SchedulerPolicy,
+    TimeNamespace, TimeOffset, TimeOffsets,
 };
+pub use resources::{
+    CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,
+    Resources,
+};
+pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOp, SeccompSyscall};
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{Stdio, StdioSet};
 pub use user::{IdMappings, UserMode};
 
 pub(crate) use idmap::validate_mappings;
+pub use terminal::ConsoleSize;
+
+pub(crate) use process::cpu_mask;
+pub(crate) use security::CapabilityBits;
+
+pub(crate) use mount_options::split_data;
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::mount_attributes::{IdMap, MountAttribute, MountAttributes};
+
 /// A mount in a container, see mount(8) for what the flags do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", try_from = "Flat")]
 #[non_exhaustive]
 pub struct Mount {
     /// Where: an absolute path in the container, made when it is missing. Symbolic links on the way are resolved
-    /// inside the container's root. `/` and everything below `/proc` are refused, except `/proc` itself for a proc.
+    /// inside the container's root. `/` and everything below `/proc` are refused, except `/proc` itself for a proc, and
+    /// bind mounts on the files that lxcfs and the like replace (`/proc/cpuinfo`, `/proc/meminfo`, …).
     pub destination: PathBuf,
     /// What.
     #[serde(flatten)]
@@ -27,6 +30,32 @@ pub struct Mount {
     pub noexec: bool,
     /// How mounts made later below a bind mount's source travel.
     pub propagation: Propagation,
+    /// Whether that also goes for what is mounted below it already; on unless said otherwise. Otherwise what is below an
+    /// unbindable mount is private, and a shared one must have nothing below: nothing is shared with the host that was
+    /// not asked for.
+    #[serde(skip_serializing_if = "is_true")]
+    pub propagation_recursive: bool,
+    /// Attributes that the flags above have no word for.
+    #[serde(skip_serializing_if = "MountAttributes::is_empty")]
+    pub attributes: MountAttributes,
+    /// Other owners for the files on it. The filesystem has to support that: most do, a tmpfs since Linux 6.3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idmap: Option<IdMap>,
+    /// Whether a tmpfs begins with a copy of what the root filesystem has at its place (`tmpcopyup`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub copy_up: bool,
+    /// Options of the filesystem itself, as `mount -o` takes them: `uid=5`, `sync`. For `Tmpfs`, `Proc`, `Sysfs`,
+    /// `Cgroup`, `Devpts` and `Filesystem`; the kernel refuses what the filesystem does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<String>,
+}
+
+fn is_true(on: &bool) -> bool {
+    *on
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A mount as it is read from JSON: the keys of all kinds side by side. With serde's `flatten`, which writes it, nobody
@@ -43,6 +72,16 @@ struct Flat {
     mode: Option<u32>,
     name: Option<String>,
     sub_path: Option<PathBuf>,
+    fstype: Option<String>,
+    #[serde(default = "yes")]
+    propagation_recursive: bool,
+    #[serde(default)]
+    attributes: MountAttributes,
+    idmap: Option<IdMap>,
+    #[serde(default)]
+    copy_up: bool,
+    #[serde(default)]
+    data: Vec<String>,
     #[serde(default)]
     readonly: bool,
     #[serde(default)]
@@ -70,13 +109,15 @@ enum KindName {
     Devpts,
     Shm,
     Mqueue,
+    Filesystem,
 }
 
 impl TryFrom<Flat> for Mount {
     type Error = String;
 
     fn try_from(flat: Flat) -> Result<Self, String> {
-        let Flat { source, recursive, size, mode, name, sub_path, .. } = flat;
+        let Flat { source, recursive, size, mode, name, sub_path, fstype, .. } = flat;
+        let is_other = matches!(flat.kind, KindName::Filesystem);
         let (is_bind, is_tmpfs, is_volume) = (
             matches!(flat.kind, KindName::Bind),
             matches!(flat.kind, KindName::Tmpfs),
@@ -84,12 +125,13 @@ impl TryFrom<Flat> for Mount {
         );
         let at = flat.destination.display();
         for (key, given, fits) in [
-            ("source", source.is_some(), is_bind),
+            ("source", source.is_some(), is_bind || is_other),
             ("recursive", recursive.is_some(), is_bind),
             ("size", size.is_some(), is_tmpfs),
             ("mode", mode.is_some(), is_tmpfs),
             ("name", name.is_some(), is_volume),
             ("subPath", sub_path.is_some(), is_volume),
+            ("fstype", fstype.is_some(), is_other),
         ] {
             if given && !fits {
                 return Err(format!("unknown field `{key}` for the type of the mount on {at}"));
@@ -109,6 +151,9 @@ impl TryFrom<Flat> for Mount {
             KindName::Devpts => MountKind::Devpts,
             KindName::Shm => MountKind::Shm,
             KindName::Mqueue => MountKind::Mqueue,
+            KindName::Filesystem => {
+                MountKind::Filesystem { fstype: fstype.ok_or_else(|| missing("fstype"))?, source }
+            }
         };
         Ok(Mount {
             destination: flat.destination,
@@ -119,6 +164,11 @@ impl TryFrom<Flat> for Mount {
             nodev: flat.nodev,
             noexec: flat.noexec,
             propagation: flat.propagation,
+            propagation_recursive: flat.propagation_recursive,
+            attributes: flat.attributes,
+            idmap: flat.idmap,
+            copy_up: flat.copy_up,
+            data: flat.data,
         })
     }
 }
@@ -167,6 +217,15 @@ pub enum MountKind {
     Shm,
     /// The pod's POSIX message queues (`/dev/mqueue`).
     Mqueue,
+    /// Any other filesystem, mounted as on the host: in the host's mount and network namespace.
+    #[serde(rename_all = "camelCase")]
+    Filesystem {
+        /// Its type, as in `/proc/filesystems`: `ext4`, `overlay`.
+        fstype: String,
+        /// What it is on: a block device of the host, or whatever the filesystem takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<PathBuf>,
+    },
 }
 
 /// How mounts made later below a bind mount's source travel, see mount_namespaces(7).
@@ -180,6 +239,20 @@ pub enum Propagation {
     Slave,
     /// Both ways. Kubernetes' `Bidirectional`; the source must be a shared mount on the host.
     Shared,
+    /// Not at all, and nobody can bind it elsewhere.
+    Unbindable,
+}
+
+impl Propagation {
+    /// As mount(2) has it.
+    pub(crate) fn flag(self) -> u64 {
+        match self {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => libc::MS_SHARED,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
+        }
+    }
 }
 
 impl Mount {
@@ -193,6 +266,11 @@ impl Mount {
             nodev: false,
             noexec: false,
             propagation: Propagation::default(),
+            propagation_recursive: true,
+            attributes: MountAttributes::default(),
+            idmap: None,
+            copy_up: false,
+            data: Vec::new(),
         }
     }
 
@@ -259,6 +337,39 @@ impl Mount {
     /// Sets [`noexec`](Self::noexec).
     pub fn noexec(mut self, on: bool) -> Self {
         self.noexec = on;
+        self
+    }
+
+    /// A filesystem of another type, on a device of the host where it needs one.
+    pub fn filesystem(
+        fstype: impl Into<String>,
+        source: Option<PathBuf>,
+        destination: impl Into<PathBuf>,
+    ) -> Self {
+        Self::new(destination, MountKind::Filesystem { fstype: fstype.into(), source })
+    }
+
+    /// Sets an attribute of the mount itself.
+    pub fn attribute(mut self, attribute: MountAttribute) -> Self {
+        self.attributes.set.insert(attribute);
+        self
+    }
+
+    /// Sets [`idmap`](Self::idmap).
+    pub fn idmap(mut self, idmap: IdMap) -> Self {
+        self.idmap = Some(idmap);
+        self
+    }
+
+    /// Sets [`copy_up`](Self::copy_up).
+    pub fn copy_up(mut self, on: bool) -> Self {
+        self.copy_up = on;
+        self
+    }
+
+    /// Adds an option of the filesystem itself.
+    pub fn data(mut self, option: impl Into<String>) -> Self {
+        self.data.push(option.into());
         self
     }
 

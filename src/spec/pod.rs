@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ipc::IpcObjects;
+use super::netdevice::NetDevice;
 use super::resources::Resources;
 use super::user::UserMode;
 
@@ -40,6 +41,11 @@ pub struct PodSpec {
     /// Where each namespace comes from.
     #[serde(default)]
     pub namespaces: PodNamespaces,
+    /// Network devices to move into the pod's network namespace, by their names in that of the calling thread. They keep
+    /// their permanent addresses of global scope and are brought up. When the pod ends, the kernel gives a physical
+    /// device back to the machine's first network namespace, and deletes a virtual one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub net_devices: BTreeMap<String, NetDevice>,
     /// Bytes of the tmpfs at `/dev/shm`; 64 MiB unless said otherwise.
     #[serde(default = "PodSpec::default_shm_size")]
     pub shm_size: u64,
@@ -49,6 +55,12 @@ pub struct PodSpec {
     /// Limits of the pod as a whole.
     #[serde(default)]
     pub resources: Resources,
+    /// The pod's cgroup, where it is not to be the node's own choice: a path from the top of the hierarchy
+    /// (`"/kubepods/burstable/pod1234"`), or from the directory of
+    /// [`CgroupParent::Path`](crate::CgroupParent::Path). What is missing above it is made and stays; the
+    /// cgroup itself must not be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
     /// IPC objects that are there before the first container.
     #[serde(default, skip_serializing_if = "IpcObjects::is_empty")]
     pub ipc: IpcObjects,
@@ -82,9 +94,11 @@ impl PodSpec {
             hostname_files: false,
             sysctls: BTreeMap::new(),
             namespaces: PodNamespaces::default(),
+            net_devices: BTreeMap::new(),
             shm_size: Self::default_shm_size(),
             volumes: Vec::new(),
             resources: Resources::default(),
+            cgroup: None,
             ipc: IpcObjects::default(),
             unmapped_mounts: false,
             ephemeral: false,
@@ -169,6 +183,12 @@ impl PodSpec {
         self
     }
 
+    /// Adds a network device, by its name in the network namespace of the calling thread.
+    pub fn net_device(mut self, host_name: impl Into<String>, device: NetDevice) -> Self {
+        self.net_devices.insert(host_name.into(), device);
+        self
+    }
+
     /// Sets [`shm_size`](Self::shm_size).
     pub fn shm_size(mut self, bytes: u64) -> Self {
         self.shm_size = bytes;
@@ -184,6 +204,12 @@ impl PodSpec {
     /// Sets [`resources`](Self::resources).
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
+        self
+    }
+
+    /// Sets [`cgroup`](Self::cgroup).
+    pub fn cgroup(mut self, path: impl Into<String>) -> Self {
+        self.cgroup = Some(path.into());
         self
     }
 
@@ -252,6 +278,27 @@ pub enum PidMode {
     Host,
     /// That of another container of the pod, which must be running. Only for a container, not for a pod.
     Target(String),
+    /// The one at that path: a file of `/proc/PID/ns`, or a bind mount of one. It is opened for each container.
+    Path(PathBuf),
+}
+
+/// Where a container's cgroup namespace comes from; see cgroup_namespaces(7).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CgroupNamespace {
+    /// A new one, whose root is the container's cgroup.
+    #[default]
+    Container,
+    /// The host's: the container sees where in the machine's tree it is.
+    Host,
+    /// The one at that path.
+    Path(PathBuf),
+}
+
+impl CgroupNamespace {
+    pub(super) fn is_container(&self) -> bool {
+        *self == CgroupNamespace::Container
+    }
 }
 
 /// A directory that containers of a pod share.

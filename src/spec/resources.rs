@@ -1,6 +1,7 @@
 //! Resource limits in cgroup v2 terms. Units are the kernel's: bytes, microseconds, tasks.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A limit that may also be `max`, the kernel's word for "none". In JSON a number or the string `"max"`.
@@ -59,6 +60,29 @@ pub struct Resources {
     pub cpuset: CpusetResources,
     /// Block devices.
     pub io: IoResources,
+    /// `hugetlb.<size>.max` in bytes, by the size of the pages as in the kernel's file names (`"2MB"`, `"1GB"`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub hugetlb: BTreeMap<String, Limit>,
+    /// `rdma.max`, by the name of the device (`"mlx5_0"`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rdma: BTreeMap<String, RdmaMax>,
+    /// Files of the cgroup by their names, for what has no field here: `"memory.zswap.max": "0"` (OCI runtime-spec,
+    /// `unified`). They are written after everything else, in the order of their names; a line of several is written
+    /// by itself.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unified: BTreeMap<String, String>,
+}
+
+/// An entry of `rdma.max`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RdmaMax {
+    /// Handles of the adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hca_handles: Option<Limit>,
+    /// Objects of the adapter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hca_objects: Option<Limit>,
 }
 
 /// Processor time.
@@ -71,6 +95,12 @@ pub struct CpuResources {
     /// `cpu.max`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<CpuMax>,
+    /// `cpu.max.burst`: microseconds of quota that may be saved up; at most the quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u64>,
+    /// `cpu.idle`: run only when nobody else wants to (`SCHED_IDLE`); the weight is then of no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<bool>,
 }
 
 /// `cpu.max`: a quota of processor time in each period.
@@ -91,7 +121,7 @@ impl CpuMax {
 
     /// So many thousandths of a processor, in the usual period of 100 ms. Kubernetes' `500m` is `millis(500)`.
     pub fn millis(millicpu: u64) -> Self {
-        CpuMax { quota: Limit::At((millicpu * 100).max(1000)), period: Self::default_period() }
+        CpuMax { quota: Limit::At(millicpu.saturating_mul(100).max(1000)), period: Self::default_period() }
     }
 }
 
@@ -141,6 +171,21 @@ pub struct IoResources {
     /// `io.max`, a line a device.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub max: Vec<IoMax>,
+    /// `io.weight` of single devices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_weights: Vec<IoWeight>,
+}
+
+/// A line of `io.weight` for one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IoWeight {
+    /// Major number of the block device.
+    pub major: u32,
+    /// Minor number of the block device.
+    pub minor: u32,
+    /// 1 to 10000.
+    pub weight: u64,
 }
 
 /// A line of `io.max`.

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 pub use caps::Capability;
 use serde::{Deserialize, Serialize};
 
+use super::seccomp::Seccomp;
+use crate::error::{Error, Result};
+
 /// Capabilities, seccomp and hidden paths of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -21,6 +24,12 @@ pub struct Security {
     pub masked_paths: Vec<PathBuf>,
     /// Paths that the container can only read. What does not exist is skipped.
     pub readonly_paths: Vec<PathBuf>,
+    /// The AppArmor profile that the program runs under; it must have been loaded. `unconfined` needs no AppArmor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apparmor_profile: Option<String>,
+    /// The SELinux label (security context) that the program runs under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selinux_label: Option<String>,
 }
 
 /// The masked paths of containerd 2.
@@ -49,6 +58,8 @@ impl Default for Security {
             seccomp: SeccompProfile::default(),
             masked_paths: MASKED_PATHS.iter().map(PathBuf::from).collect(),
             readonly_paths: READONLY_PATHS.iter().map(PathBuf::from).collect(),
+            apparmor_profile: None,
+            selinux_label: None,
         }
     }
 }
@@ -71,6 +82,18 @@ impl Security {
         self.seccomp = profile;
         self
     }
+
+    /// Sets [`apparmor_profile`](Self::apparmor_profile).
+    pub fn apparmor_profile(mut self, name: impl Into<String>) -> Self {
+        self.apparmor_profile = Some(name.into());
+        self
+    }
+
+    /// Sets [`selinux_label`](Self::selinux_label).
+    pub fn selinux_label(mut self, label: impl Into<String>) -> Self {
+        self.selinux_label = Some(label.into());
+        self
+    }
 }
 
 /// The system call filter of a container.
@@ -84,6 +107,8 @@ pub enum SeccompProfile {
     RuntimeDefault,
     /// No filter.
     Unconfined,
+    /// A filter of one's own, see [`Seccomp`].
+    Custom(Box<Seccomp>),
 }
 
 /// A set of capabilities. In JSON a list of names (`["CAP_CHOWN"]`).
@@ -129,26 +154,53 @@ impl FromIterator<Capability> for CapabilitySet {
 }
 
 impl Serialize for CapabilitySet {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
     }
 }
 
 impl<'de> Deserialize<'de> for CapabilitySet {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         Ok(Vec::<Capability>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 
-/// The capability sets of a process, see capabilities(7). The inheritable set is always empty.
+/// The capability sets of a process, see capabilities(7).
+///
+/// The program gets what execve(2) makes of these sets: user id 0 gets the whole bounding set as permitted and
+/// effective, whatever those say here, and another user the ambient set. `bounding` and `ambient` are therefore all
+/// that most containers need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// The bounding set, and for user id 0 also the permitted and effective sets.
     pub bounding: CapabilitySet,
     /// Capabilities that an ordinary user keeps through execve(2); each must be in `bounding`.
     #[serde(default)]
     pub ambient: CapabilitySet,
+    /// The permitted set while the program is executed; a part of `bounding` that holds `ambient`. The bounding set
+    /// for user id 0, and the ambient one for others, unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permitted: Option<CapabilitySet>,
+    /// The effective set while the program is executed, a part of the permitted one; all of it unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<CapabilitySet>,
+    /// The inheritable set, a part of `bounding` that holds `ambient`; the ambient set, and so usually empty, unless
+    /// given. With anything else in it a program file with inheritable file capabilities gives these to every user of
+    /// the container who executes it (CVE-2022-29162): ask for it only where that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inheritable: Option<CapabilitySet>,
+}
+
+/// All five sets as init applies them, bit N for capability N.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct CapabilityBits {
+    pub(crate) bounding: u64,
+    pub(crate) permitted: u64,
+    pub(crate) effective: u64,
+    pub(crate) inheritable: u64,
+    pub(crate) ambient: u64,
 }
 
 /// The 9 capabilities of CRI-O.
@@ -176,19 +228,30 @@ const USUAL: [Capability; 5] = [
 impl Default for Capabilities {
     /// The 14 capabilities that containerd and Docker give.
     fn default() -> Self {
-        Capabilities { bounding: MINIMAL.into_iter().chain(USUAL).collect(), ambient: CapabilitySet::EMPTY }
+        Self::bounded_by(MINIMAL.into_iter().chain(USUAL).collect())
     }
 }
 
 impl Capabilities {
+    /// This bounding set, and the others as they follow from it.
+    pub fn bounded_by(bounding: CapabilitySet) -> Self {
+        Capabilities {
+            bounding,
+            ambient: CapabilitySet::EMPTY,
+            permitted: None,
+            effective: None,
+            inheritable: None,
+        }
+    }
+
     /// No capability at all.
     pub fn none() -> Self {
-        Capabilities { bounding: CapabilitySet::EMPTY, ambient: CapabilitySet::EMPTY }
+        Self::bounded_by(CapabilitySet::EMPTY)
     }
 
     /// The 9 capabilities that CRI-O gives.
     pub fn minimal() -> Self {
-        Capabilities { bounding: MINIMAL.into_iter().collect(), ambient: CapabilitySet::EMPTY }
+        Self::bounded_by(MINIMAL.into_iter().collect())
     }
 
     /// Adds a capability to the bounding set.
@@ -199,8 +262,10 @@ impl Capabilities {
 
     /// Removes a capability from all sets.
     pub fn without(mut self, capability: Capability) -> Self {
-        self.bounding.remove(capability);
-        self.ambient.remove(capability);
+        let given = [&mut self.permitted, &mut self.effective, &mut self.inheritable];
+        for set in [&mut self.bounding, &mut self.ambient].into_iter().chain(given.into_iter().flatten()) {
+            set.remove(capability);
+        }
         self
     }
 
@@ -209,6 +274,80 @@ impl Capabilities {
         self.bounding.insert(capability);
         self.ambient.insert(capability);
         self
+    }
+
+    /// Sets [`permitted`](Self::permitted).
+    pub fn permitted(mut self, set: CapabilitySet) -> Self {
+        self.permitted = Some(set);
+        self
+    }
+
+    /// Sets [`effective`](Self::effective).
+    pub fn effective(mut self, set: CapabilitySet) -> Self {
+        self.effective = Some(set);
+        self
+    }
+
+    /// Sets [`inheritable`](Self::inheritable), see the warning there.
+    pub fn inheritable(mut self, set: CapabilitySet) -> Self {
+        self.inheritable = Some(set);
+        self
+    }
+
+    /// The sets of a process with that user id.
+    pub(crate) fn bits(&self, uid: u32) -> CapabilityBits {
+        let usual = if uid == 0 { self.bounding } else { self.ambient };
+        let permitted = self.permitted.unwrap_or(usual);
+        CapabilityBits {
+            bounding: self.bounding.bits(),
+            permitted: permitted.bits(),
+            effective: self.effective.unwrap_or(permitted).bits(),
+            inheritable: self.inheritable.unwrap_or(self.ambient).bits(),
+            ambient: self.ambient.bits(),
+        }
+    }
+
+    /// Checks what capset(2) and prctl(2) would refuse.
+    pub(super) fn validate(&self, uid: u32) -> Result<()> {
+        let bits = self.bits(uid);
+        for (name, set, holder, of) in [
+            ("ambient", bits.ambient, "bounding", bits.bounding),
+            ("permitted", bits.permitted, "bounding", bits.bounding),
+            ("effective", bits.effective, "permitted", bits.permitted),
+            ("inheritable", bits.inheritable, "bounding", bits.bounding),
+            ("ambient", bits.ambient, "permitted", bits.permitted),
+            ("ambient", bits.ambient, "inheritable", bits.inheritable),
+        ] {
+            if let Some(extra) = CapabilitySet(set & !of).iter().next() {
+                return Err(Error::invalid(
+                    format!("security.capabilities.{name}"),
+                    format!("{extra} is not in the {holder} set"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names of profiles and labels end up in one write(2) to a file of proc.
+const MAX_LABEL: usize = 4000;
+
+impl Security {
+    /// Checks the names of mandatory access control.
+    pub(super) fn validate_labels(&self) -> Result<()> {
+        for (field, label) in [
+            ("security.apparmorProfile", &self.apparmor_profile),
+            ("security.selinuxLabel", &self.selinux_label),
+        ] {
+            let Some(label) = label else { continue };
+            if label.is_empty() || label.len() > MAX_LABEL || label.contains(char::is_control) {
+                return Err(Error::invalid(
+                    field,
+                    format!("must be 1 to {MAX_LABEL} bytes without control characters"),
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,5 +369,57 @@ mod tests {
         let json = serde_json::to_string(&Capabilities::none().with_ambient(Capability::CAP_SYSLOG)).unwrap();
         assert_eq!(json, r#"{"bounding":["CAP_SYSLOG"],"ambient":["CAP_SYSLOG"]}"#);
         assert!(serde_json::from_str::<Capabilities>(r#"{"bounding":["CAP_NONE"]}"#).is_err());
+    }
+
+    fn set(capabilities: &[Capability]) -> CapabilitySet {
+        capabilities.iter().copied().collect()
+    }
+
+    #[test]
+    fn sets_that_are_not_given_follow_from_the_others() {
+        let one = Capabilities::none().with(Capability::CAP_CHOWN).with_ambient(Capability::CAP_KILL);
+        let bits = |permitted, inheritable| CapabilityBits {
+            bounding: 0x21,
+            permitted,
+            effective: permitted,
+            inheritable,
+            ambient: 0x20,
+        };
+        assert_eq!(one.bits(0), bits(0x21, 0x20));
+        assert_eq!(one.bits(1000), bits(0x20, 0x20));
+        let both = set(&[Capability::CAP_CHOWN, Capability::CAP_KILL]);
+        assert_eq!(one.clone().permitted(both).inheritable(both).bits(1000), bits(0x21, 0x21));
+        let effective = one.permitted(both).effective(CapabilitySet::EMPTY).bits(1000);
+        assert_eq!((effective.permitted, effective.effective), (0x21, 0));
+    }
+
+    #[test]
+    fn sets_that_the_kernel_would_refuse_are_named() {
+        let (chown, kill) = (set(&[Capability::CAP_CHOWN]), set(&[Capability::CAP_KILL]));
+        let one = Capabilities::bounded_by(chown);
+        for (wrong, field, holder) in [
+            (one.clone().permitted(kill), "permitted", "bounding"),
+            (one.clone().inheritable(kill), "inheritable", "bounding"),
+            (one.clone().permitted(CapabilitySet::EMPTY).effective(chown), "effective", "permitted"),
+            (Capabilities { ambient: kill, ..one.clone() }, "ambient", "bounding"),
+            (
+                Capabilities { ambient: chown, ..one.clone() }.inheritable(CapabilitySet::EMPTY),
+                "ambient",
+                "inheritable",
+            ),
+            (
+                Capabilities { ambient: chown, ..one.clone() }.permitted(CapabilitySet::EMPTY),
+                "ambient",
+                "permitted",
+            ),
+        ] {
+            let error = wrong.validate(0).unwrap_err().to_string();
+            assert!(error.contains(&format!("capabilities.{field}")), "{error}");
+            assert!(error.ends_with(&format!("is not in the {holder} set")), "{error}");
+        }
+        // An ordinary user has no effective capability that is not permitted, and none is permitted unless asked for.
+        assert!(one.clone().effective(chown).validate(0).is_ok());
+        assert!(one.clone().effective(chown).validate(1000).is_err());
+        assert!(one.effective(chown).permitted(chown).validate(1000).is_ok());
     }
 }

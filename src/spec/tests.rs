@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::*;
 
+mod process;
+
 fn path() -> impl Strategy<Value = PathBuf> {
     prop_oneof![3 => "(/[a-z .\\\\\"\u{e4}:,]{1,8}){1,4}", 1 => any::<String>()].prop_map(PathBuf::from)
 }
@@ -26,7 +28,12 @@ fn limit() -> impl Strategy<Value = Limit> {
 
 fn resources() -> impl Strategy<Value = Resources> {
     let max = (limit(), any::<u64>()).prop_map(|(quota, period)| CpuMax { quota, period });
-    let cpu = (of(any::<u64>()), of(max)).prop_map(|(weight, max)| CpuResources { weight, max });
+    let cpu = (of(any::<u64>()), of(max)).prop_map(|(weight, max)| CpuResources {
+        weight,
+        max,
+        burst: weight,
+        idle: weight.map(|weight| weight % 2 == 0),
+    });
     let memory = (of(limit()), of(limit()), of(limit()), of(limit()), of(limit()), of(any::<bool>()))
         .prop_map(|(max, high, low, min, swap_max, oom_group)| MemoryResources {
             max,
@@ -42,14 +49,30 @@ fn resources() -> impl Strategy<Value = Resources> {
     let line = (any::<u32>(), any::<u32>(), rates).prop_map(|(major, minor, [rbps, wbps, riops, wiops])| {
         IoMax { major, minor, rbps, wbps, riops, wiops }
     });
-    let io = (of(any::<u64>()), vec(line, 0..3)).prop_map(|(weight, max)| IoResources { weight, max });
-    (cpu, memory, of(limit()), cpuset, io).prop_map(|(cpu, memory, pids_max, cpuset, io)| Resources {
-        cpu,
-        memory,
-        pids_max,
-        cpuset,
-        io,
-    })
+    let io = (of(any::<u64>()), vec(line, 0..3)).prop_map(|(weight, max)| IoResources {
+        weight,
+        max,
+        device_weights: weight.map(|weight| IoWeight { major: 8, minor: 0, weight }).into_iter().collect(),
+    });
+    let rdma = (of(limit()), of(limit()))
+        .prop_map(|(hca_handles, hca_objects)| RdmaMax { hca_handles, hca_objects });
+    let maps = (
+        btree_map(any::<String>(), limit(), 0..3),
+        btree_map(any::<String>(), rdma, 0..3),
+        btree_map(any::<String>(), any::<String>(), 0..3),
+    );
+    (cpu, memory, of(limit()), cpuset, io, maps).prop_map(
+        |(cpu, memory, pids_max, cpuset, io, (hugetlb, rdma, unified))| Resources {
+            cpu,
+            memory,
+            pids_max,
+            cpuset,
+            io,
+            hugetlb,
+            rdma,
+            unified,
+        },
+    )
 }
 
 fn ipc() -> impl Strategy<Value = IpcObjects> {
@@ -153,13 +176,57 @@ fn mount() -> impl Strategy<Value = Mount> {
             MountKind::Shm,
             MountKind::Mqueue,
         ]),
+        (any::<String>(), of(path())).prop_map(|(fstype, source)| MountKind::Filesystem { fstype, source }),
     ];
     let propagation = select(vec![Propagation::Private, Propagation::Slave, Propagation::Shared]);
-    (kind, path(), any::<[bool; 5]>(), propagation).prop_map(|(kind, destination, flags, propagation)| {
-        let mut mount = Mount::of(kind, destination).propagation(propagation);
-        [mount.readonly, mount.readonly_recursive, mount.nosuid, mount.nodev, mount.noexec] = flags;
-        mount
+    let more = (attributes(), of(idmap()), any::<[bool; 2]>(), vec(any::<String>(), 0..3));
+    (kind, path(), any::<[bool; 5]>(), propagation, more).prop_map(
+        |(kind, destination, flags, propagation, more)| {
+            let mut mount = Mount::of(kind, destination).propagation(propagation);
+            [mount.readonly, mount.readonly_recursive, mount.nosuid, mount.nodev, mount.noexec] = flags;
+            (mount.attributes, mount.idmap, [mount.propagation_recursive, mount.copy_up], mount.data) = more;
+            mount
+        },
+    )
+}
+
+fn attributes() -> impl Strategy<Value = MountAttributes> {
+    let all = vec![MountAttribute::Readonly, MountAttribute::Noatime, MountAttribute::Nosymfollow];
+    let sets = vec(subsequence(all, 0..3), 4);
+    sets.prop_map(|sets| {
+        let mut sets = sets.into_iter().map(|set| set.into_iter().collect());
+        let mut next = || sets.next().unwrap_or_default();
+        MountAttributes { set: next(), clear: next(), set_recursive: next(), clear_recursive: next() }
     })
+}
+
+fn idmap() -> impl Strategy<Value = IdMap> {
+    let range = || vec(any::<[u32; 3]>().prop_map(|[a, b, c]| IdMapping::new(a, b, c)), 0..3);
+    (range(), range(), any::<bool>()).prop_map(|(uid_mappings, gid_mappings, recursive)| IdMap {
+        uid_mappings,
+        gid_mappings,
+        recursive,
+    })
+}
+
+fn device() -> impl Strategy<Value = Device> {
+    let kinds = select(vec![DeviceKind::Char, DeviceKind::Block, DeviceKind::Fifo]);
+    (path(), kinds, any::<[u32; 5]>(), of(path())).prop_map(|(path, kind, [a, b, c, d, e], source)| {
+        let mut device = Device::char(path, a, b).mode(c).owner(d, e);
+        (device.kind, device.source) = (kind, source);
+        device
+    })
+}
+
+fn device_rule() -> impl Strategy<Value = DeviceRule> {
+    let kinds = select(vec![DeviceRuleKind::All, DeviceRuleKind::Char, DeviceRuleKind::Block]);
+    let access = select(vec!["r", "wm", "rwm"]);
+    (any::<bool>(), kinds, of(any::<u32>()), of(any::<u32>()), access).prop_map(
+        |(allow, kind, major, minor, access)| {
+            let access = access.parse().unwrap();
+            DeviceRule { allow, kind, major, minor, access }
+        },
+    )
 }
 
 fn rootfs() -> impl Strategy<Value = Rootfs> {
@@ -183,12 +250,23 @@ fn security() -> impl Strategy<Value = Security> {
         let few = subsequence(all.clone(), 0..all.len());
         few.prop_map(|list| list.into_iter().collect::<CapabilitySet>())
     };
-    let capabilities = (set(), set()).prop_map(|(bounding, ambient)| Capabilities { bounding, ambient });
-    let seccomp = select(vec![SeccompProfile::RuntimeDefault, SeccompProfile::Unconfined]);
-    (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3)).prop_map(
-        |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths)| Security {
+    let capabilities = (set(), set(), of(set()), of(set()), of(set())).prop_map(
+        |(bounding, ambient, permitted, effective, inheritable)| Capabilities {
+            bounding,
+            ambient,
+            permitted,
+            effective,
+            inheritable,
+        },
+    );
+    let seccomp = process::seccomp();
+    let labels = (of(any::<String>()), of(any::<String>()));
+    (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3), labels).prop_map(
+        |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths, labels)| Security {
             masked_paths,
             readonly_paths,
+            apparmor_profile: labels.0,
+            selinux_label: labels.1,
             ..Security::default()
                 .capabilities(capabilities)
                 .no_new_privileges(no_new_privileges)
@@ -201,6 +279,33 @@ fn stdio() -> impl Strategy<Value = Stdio> {
     prop_oneof![select(vec![Stdio::Null, Stdio::Inherit, Stdio::Pipe]), path().prop_map(Stdio::File),]
 }
 
+fn console_size() -> impl Strategy<Value = Option<ConsoleSize>> {
+    of(any::<(u16, u16)>().prop_map(|(width, height)| ConsoleSize { width, height }))
+}
+
+fn exec() -> impl Strategy<Value = ExecSpec> {
+    let container = (container(), any::<[bool; 3]>(), option_set());
+    (container, console_size()).prop_map(
+        |((container, [inherit_env, terminal, all], given), console_size)| {
+            let mut spec = ExecSpec::new(container.args).inherit_env(inherit_env).terminal(terminal);
+            (spec.env, spec.rlimits, spec.stdio) = (container.env, container.rlimits, container.stdio);
+            let given = |bit: u32| all || given & 1 << bit != 0;
+            spec.cwd = given(0).then_some(container.cwd);
+            spec.user = given(1).then_some(container.user);
+            spec.umask = given(2).then_some(container.umask);
+            spec.capabilities = given(3).then_some(container.security.capabilities);
+            spec.no_new_privileges = given(4).then_some(container.security.no_new_privileges);
+            spec.seccomp = given(5).then_some(container.security.seccomp);
+            spec.console_size = console_size;
+            spec
+        },
+    )
+}
+
+fn option_set() -> impl Strategy<Value = u32> {
+    0..64u32
+}
+
 fn container() -> impl Strategy<Value = ContainerSpec> {
     let resource = select(vec![RlimitResource::Nofile, RlimitResource::Core, RlimitResource::Rttime]);
     let limit = (resource, any::<u64>(), any::<u64>());
@@ -208,21 +313,27 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
     let user = (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..4))
         .prop_map(|(uid, gid, additional_gids)| User { uid, gid, additional_gids });
     let process = (vec(any::<String>(), 0..4), strings(), path(), user, vec(rlimit, 0..3));
-    let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()));
+    let numbers = (any::<u32>(), any::<i32>(), any::<bool>(), of(pid_mode()), any::<bool>());
     let streams = (stdio(), stdio(), stdio());
+    let terminal = (any::<bool>(), console_size());
     let maps = (strings(), strings());
-    let isolation = (rootfs(), vec(mount(), 0..4), security(), resources());
-    (any::<String>(), process, numbers, streams, maps, isolation).prop_map(
-        |(name, process, numbers, streams, maps, isolation)| {
+    let devices = (vec(device(), 0..3), vec(device_rule(), 0..3), of(idmap()), any::<bool>());
+    let isolation = (rootfs(), vec(mount(), 0..4), security(), resources(), devices);
+    let container = (any::<String>(), process, numbers, streams, terminal, maps, isolation).prop_map(
+        |(name, process, numbers, streams, terminal, maps, isolation)| {
             let mut spec = ContainerSpec::new(name, isolation.0);
             (spec.args, spec.env, spec.cwd, spec.user, spec.rlimits) = process;
-            (spec.umask, spec.stop_signal, spec.default_mounts, spec.pid) = numbers;
+            (spec.umask, spec.stop_signal, spec.default_mounts, spec.pid, spec.detached) = numbers;
             spec.stdio = StdioSet { stdin: streams.0, stdout: streams.1, stderr: streams.2 };
+            (spec.terminal, spec.console_size) = terminal;
             (spec.labels, spec.annotations) = maps;
             (spec.mounts, spec.security, spec.resources) = (isolation.1, isolation.2, isolation.3);
+            (spec.devices, spec.device_rules, spec.rootfs_idmap, spec.rootfs_propagation_recursive) =
+                isolation.4;
             spec
         },
-    )
+    );
+    container.prop_flat_map(process::attributes)
 }
 
 /// Writes, reads back, and writes again; then with a key that nobody knows.
@@ -254,6 +365,25 @@ proptest! {
     #[test]
     fn containers_survive_json(spec in container()) {
         survives(&spec)?;
+    }
+
+    #[test]
+    fn executions_survive_json(spec in exec()) {
+        survives(&spec)?;
+    }
+
+    /// What is executed is checked as a container is, and nothing in it makes the check panic.
+    #[test]
+    fn executions_over_containers_end_with_an_answer(exec in exec(), container in container()) {
+        match exec.over(&container) {
+            Ok(whole) => {
+                prop_assert_eq!(&whole.args, &exec.args);
+                prop_assert_eq!(&whole.stdio, &exec.stdio);
+                prop_assert_eq!(whole.umask, exec.umask.unwrap_or(container.umask));
+                prop_assert!(exec.env.iter().all(|(key, value)| whole.env.get(key) == Some(value)));
+            }
+            Err(error) => prop_assert_eq!(error.kind(), crate::ErrorKind::InvalidSpec),
+        }
     }
 
     /// Specifications from elsewhere are refused or accepted: nothing in them makes the check panic.

@@ -14,8 +14,26 @@ const MAX_STRINGS: usize = 512 << 10;
 const MAX_ENTRIES: usize = 32768;
 /// Mounts of one container.
 const MAX_MOUNTS: usize = 1024;
+/// Hooks of one point, and arguments and variables of one hook, with their bytes.
+const MAX_HOOKS: usize = 64;
+const MAX_HOOK_WORDS: usize = 2048;
+const MAX_HOOK_BYTES: usize = 64 << 10;
 /// Layers of one overlay.
 const MAX_LAYERS: usize = crate::pod::pins::MAX_LAYERS;
+/// Files of a proc that something may be bound over: what they tell of the machine can be told of the container, and no
+/// security module is controlled by them. The list is that of runc.
+const PROC_FILES: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
 /// Bytes of a path, see path_resolution(7).
 const MAX_PATH: usize = 4096;
 
@@ -60,6 +78,9 @@ impl PodSpec {
                 "the PID namespace of another container can be asked for by a container, not by a pod",
             ));
         }
+        if let PidMode::Path(path) = &self.namespaces.pid {
+            absolute("namespaces.pid.path", path)?;
+        }
         for (field, mode) in [
             ("namespaces.network", &self.namespaces.network),
             ("namespaces.ipc", &self.namespaces.ipc),
@@ -97,11 +118,21 @@ impl PodSpec {
                 VolumeSource::Directory { path } => absolute(&field, path)?,
             }
         }
+        netdevice::validate(&self.net_devices)?;
+        if !self.net_devices.is_empty() && self.namespaces.network == NamespaceMode::Host {
+            return Err(Error::invalid(
+                "netDevices",
+                "there is no network namespace of the pod's to move them into",
+            ));
+        }
         if !self.ipc.is_empty() && self.namespaces.ipc == NamespaceMode::Host {
             return Err(Error::invalid("ipc", "IPC objects would be made in the host's IPC namespace"));
         }
         crate::pod::ipc::validate(&self.ipc)?;
         crate::cgroup::validate(&self.resources)?;
+        if let Some(path) = &self.cgroup {
+            crate::cgroup::check_path(path)?;
+        }
         for (key, value) in self.labels.iter().chain(&self.annotations) {
             no_nul("labels and annotations", key)?;
             no_nul("labels and annotations", value)?;
@@ -151,6 +182,8 @@ impl ContainerSpec {
         self.validate_process()?;
         self.validate_rootfs()?;
         self.validate_mounts()?;
+        self.validate_hooks()?;
+        device::validate(&self.devices, &self.device_rules)?;
         for path in self.security.masked_paths.iter().chain(&self.security.readonly_paths) {
             absolute("security.maskedPaths and readonlyPaths", path)?;
             if normal(path).as_os_str() == "/" {
@@ -160,13 +193,12 @@ impl ContainerSpec {
         if self.security.masked_paths.len() + self.security.readonly_paths.len() > MAX_MOUNTS {
             return Err(Error::invalid("security", "more than 1024 masked and read-only paths"));
         }
-        let capabilities = &self.security.capabilities;
-        if let Some(extra) = capabilities.ambient.iter().find(|&c| !capabilities.bounding.contains(c)) {
-            return Err(Error::invalid(
-                "security.capabilities.ambient",
-                format!("{extra} is not in the bounding set"),
-            ));
+        self.security.capabilities.validate(self.user.uid)?;
+        self.security.validate_labels()?;
+        if let SeccompProfile::Custom(profile) = &self.security.seccomp {
+            profile.validate()?;
         }
+        self.validate_attributes()?;
         crate::cgroup::validate(&self.resources)?;
         for (key, value) in self.labels.iter().chain(&self.annotations) {
             no_nul("labels and annotations", key)?;
@@ -228,10 +260,25 @@ impl ContainerSpec {
         if !(1..=64).contains(&self.stop_signal) {
             return Err(Error::invalid("stopSignal", format!("{} is not a signal", self.stop_signal)));
         }
+        if let Some(PidMode::Path(path)) = &self.pid {
+            absolute("pid.path", path)?;
+        }
+        if let CgroupNamespace::Path(path) = &self.cgroup_namespace {
+            absolute("cgroupNamespace.path", path)?;
+        }
         if let Some(PidMode::Target(name)) = &self.pid
             && (!is_dns_label(name) || *name == self.name)
         {
             return Err(Error::invalid("pid.target", format!("{name:?} is not another container's name")));
+        }
+        if self.terminal && self.stdio != StdioSet::default() {
+            return Err(Error::invalid(
+                "stdio",
+                "is a terminal, as `terminal` says: nothing else can be asked for",
+            ));
+        }
+        if self.console_size.is_some() && !self.terminal {
+            return Err(Error::invalid("consoleSize", "needs `terminal`"));
         }
         for (field, stdio) in
             [("stdin", &self.stdio.stdin), ("stdout", &self.stdio.stdout), ("stderr", &self.stdio.stderr)]
@@ -243,7 +290,47 @@ impl ContainerSpec {
         Ok(())
     }
 
+    fn validate_hooks(&self) -> Result<()> {
+        for (point, list) in self.hooks.lists() {
+            if list.len() > MAX_HOOKS {
+                return Err(Error::invalid(format!("hooks.{point}"), format!("more than {MAX_HOOKS}")));
+            }
+            for (i, hook) in list.iter().enumerate() {
+                let field = format!("hooks.{point}[{i}]");
+                absolute(&format!("{field}.path"), &hook.path)?;
+                let words = || hook.args.iter().chain(&hook.env);
+                words().try_for_each(|word| no_nul(&field, word))?;
+                if words().count() > MAX_HOOK_WORDS
+                    || words().map(|word| word.len() + 1).sum::<usize>() > MAX_HOOK_BYTES
+                {
+                    return Err(Error::invalid(
+                        field,
+                        format!(
+                            "has more than {MAX_HOOK_WORDS} arguments and variables, or {MAX_HOOK_BYTES} bytes"
+                        ),
+                    ));
+                }
+                if hook.timeout == Some(0) {
+                    return Err(Error::invalid(field, "timeout is zero; leave it out for no bound"));
+                }
+            }
+        }
+        if !self.hooks.create_container.is_empty() && !matches!(self.rootfs, Rootfs::Directory { .. }) {
+            return Err(Error::invalid(
+                "hooks.createContainer",
+                "needs a root filesystem that is a directory: an overlay has no path on the host",
+            ));
+        }
+        if let Some(bundle) = &self.hooks.bundle {
+            absolute("hooks.bundle", bundle)?;
+        }
+        self.hooks.id.iter().try_for_each(|id| no_nul("hooks.id", id))
+    }
+
     fn validate_rootfs(&self) -> Result<()> {
+        if let Some(idmap) = &self.rootfs_idmap {
+            idmap.validate("rootfsIdmap")?;
+        }
         match &self.rootfs {
             Rootfs::Directory { path, .. } => absolute("rootfs.path", path),
             Rootfs::Overlay { lower, upper, .. } => {
@@ -279,8 +366,11 @@ impl ContainerSpec {
             if destination.as_os_str() == "/" {
                 return Err(Error::invalid(field, "a mount over the root would hide the root filesystem"));
             }
+            let on_proc_file = matches!(mount.kind, MountKind::Bind { .. })
+                && PROC_FILES.iter().any(|file| destination.as_os_str() == *file);
             if destination.starts_with("/proc")
                 && !(destination.as_os_str() == "/proc" && mount.kind == MountKind::Proc)
+                && !on_proc_file
             {
                 return Err(Error::invalid(
                     field,
@@ -325,9 +415,7 @@ impl ContainerSpec {
                 }
                 _ => {}
             }
-            if mount.propagation != Propagation::Private && !matches!(mount.kind, MountKind::Bind { .. }) {
-                return Err(Error::invalid(field, "only a bind mount can propagate"));
-            }
+            mount.validate_options(&field)?;
         }
         Ok(())
     }
@@ -351,7 +439,7 @@ pub(super) fn absolute(field: &str, path: &Path) -> Result<()> {
     no_nul_path(field, path)
 }
 
-fn no_nul_path(field: &str, path: &Path) -> Result<()> {
+pub(super) fn no_nul_path(field: &str, path: &Path) -> Result<()> {
     let bytes = path.as_os_str().as_encoded_bytes();
     if bytes.contains(&0) {
         return Err(Error::invalid(field, "has a NUL byte"));

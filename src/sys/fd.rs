@@ -17,6 +17,7 @@ pub(crate) mod resolve {
     pub(crate) const NO_MAGICLINKS: u64 = 0x02;
     pub(crate) const NO_SYMLINKS: u64 = 0x04;
     pub(crate) const BENEATH: u64 = 0x08;
+    pub(crate) const IN_ROOT: u64 = 0x10;
 }
 
 /// A duplicate with a number of at least 3, closed on exec: init moves files onto 0, 1 and 2.
@@ -32,21 +33,30 @@ pub(crate) fn clear_of_stdio(fd: OwnedFd) -> Result<OwnedFd> {
     if fd.as_raw_fd() >= 3 { Ok(fd) } else { duplicate(&fd) }
 }
 
-/// A file in memory, see memfd_create(2), that nobody can write to, grow or shrink any more.
-pub(crate) fn sealed_memfd(name: &CStr, content: &[u8], executable: bool) -> Result<OwnedFd> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    let kind = if executable { MFD_EXEC } else { MFD_NOEXEC_SEAL };
+/// A file in memory, see memfd_create(2).
+pub(crate) fn memfd(name: &CStr) -> Result<OwnedFd> {
+    create_memfd(name, libc::MFD_CLOEXEC, MFD_NOEXEC_SEAL)
+}
+
+fn create_memfd(name: &CStr, flags: u32, kind: u32) -> Result<OwnedFd> {
     let create = |flags: u32| {
         // SAFETY: the name is NUL-terminated and outlives the call.
         check(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), flags) })
     };
-    // Before Linux 6.3 there are no such flags: EINVAL.
+    // Before Linux 6.3 there are no such kinds: EINVAL.
     let raw = create(flags | kind).or_else(|errno| match errno {
         Errno::EINVAL => create(flags),
         other => Err(other),
     })?;
     // SAFETY: the kernel just made this file descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(raw as i32) };
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
+/// A file in memory, see memfd_create(2), that nobody can write to, grow or shrink any more.
+pub(crate) fn sealed_memfd(name: &CStr, content: &[u8], executable: bool) -> Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let kind = if executable { MFD_EXEC } else { MFD_NOEXEC_SEAL };
+    let fd = create_memfd(name, flags, kind)?;
     let mut rest = content;
     while !rest.is_empty() {
         let written = nix::unistd::write(&fd, rest)?;

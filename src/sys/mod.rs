@@ -10,8 +10,10 @@ pub(crate) mod ipc;
 pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod thread;
+pub(crate) mod tty;
 
 use nix::errno::Errno;
 

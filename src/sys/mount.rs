@@ -12,6 +12,7 @@ const AT_RECURSIVE: u32 = 0x8000;
 const AT_EMPTY_PATH: u32 = libc::AT_EMPTY_PATH as u32;
 const FSOPEN_CLOEXEC: u32 = 1;
 const FSMOUNT_CLOEXEC: u32 = 1;
+const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_CMD_CREATE: u32 = 6;
 const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x04;
@@ -23,8 +24,35 @@ pub(crate) mod attr {
     pub(crate) const NOSUID: u64 = 0x2;
     pub(crate) const NODEV: u64 = 0x4;
     pub(crate) const NOEXEC: u64 = 0x8;
-    /// Ids are those of a user namespace (Linux 5.12).
-    pub(super) const IDMAP: u64 = 0x0010_0000;
+    /// How access times are kept: one value of these bits.
+    pub(crate) const ATIME: u64 = 0x70;
+    pub(crate) const NOATIME: u64 = 0x10;
+    pub(crate) const STRICTATIME: u64 = 0x20;
+    pub(crate) const NODIRATIME: u64 = 0x80;
+    pub(crate) const IDMAP: u64 = 0x10_0000;
+    pub(crate) const NOSYMFOLLOW: u64 = 0x20_0000;
+}
+
+/// What to change of the attributes of a tree of mounts: first of all of them, then of the one at its top.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AttributeChange {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) set_all: u64,
+    pub(crate) clear_all: u64,
+}
+
+impl AttributeChange {
+    /// Does it; no system call where nothing is to be changed.
+    pub(crate) fn apply(&self, mount: BorrowedFd<'_>) -> Result<()> {
+        if self.set_all | self.clear_all != 0 {
+            set_attributes(mount, true, self.set_all, self.clear_all, 0)?;
+        }
+        if self.set | self.clear != 0 {
+            set_attributes(mount, false, self.set, self.clear, 0)?;
+        }
+        Ok(())
+    }
 }
 
 /// `struct mount_attr` of mount_setattr(2).
@@ -56,20 +84,43 @@ pub(crate) fn clone_tree(dir: impl AsFd, path: &CStr, recursive: bool) -> Result
         .map(owned)
 }
 
+/// The mount at `path` below `dir` itself, to be moved by [`attach`].
+pub(crate) fn open_tree(dir: impl AsFd, path: &CStr) -> Result<OwnedFd> {
+    // SAFETY: the path is NUL-terminated and outlives the call; the rest are numbers.
+    check(unsafe {
+        libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), OPEN_TREE_CLOEXEC)
+    })
+    .map(owned)
+}
+
 /// A new, detached instance of a filesystem with these options and mount attributes.
 pub(crate) fn new_filesystem(fstype: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
+    // What mount(8) and df(1) show as the device.
+    let options: Vec<_> = std::iter::once((c"source", fstype))
+        .chain(options.iter().copied())
+        .map(|(k, v)| (k, Some(v)))
+        .collect();
+    filesystem(fstype, &options, attributes)
+}
+
+/// The same with nothing added; an option without a value stands alone.
+pub(crate) fn filesystem(
+    fstype: &CStr,
+    options: &[(&CStr, Option<&CStr>)],
+    attributes: u64,
+) -> Result<OwnedFd> {
     // SAFETY: the name is NUL-terminated and outlives the call.
     let context = owned(check(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) })?);
-    // What mount(8) and df(1) show as the device.
-    for (key, value) in std::iter::once(&(c"source", fstype)).chain(options) {
-        // SAFETY: both strings are NUL-terminated and outlive the call.
+    for (key, value) in options {
+        let command = if value.is_some() { FSCONFIG_SET_STRING } else { FSCONFIG_SET_FLAG };
+        // SAFETY: both strings are NUL-terminated and outlive the call; a flag has a null pointer for its value.
         check(unsafe {
             libc::syscall(
                 libc::SYS_fsconfig,
                 context.as_raw_fd(),
-                FSCONFIG_SET_STRING,
+                command,
                 key.as_ptr(),
-                value.as_ptr(),
+                value.map_or(std::ptr::null(), CStr::as_ptr),
                 0,
             )
         })?;
@@ -86,7 +137,7 @@ pub(crate) fn new_filesystem(fstype: &CStr, options: &[(&CStr, &CStr)], attribut
     .map(owned)
 }
 
-/// Attaches a detached mount at `path` below `dir`; an empty path means `dir` itself.
+/// Attaches a detached mount, or moves one that is attached elsewhere, at `path` below `dir`; an empty path means `dir` itself.
 pub(crate) fn attach(mount: BorrowedFd<'_>, dir: impl AsFd, path: &CStr) -> Result<()> {
     let mut flags = MOVE_MOUNT_F_EMPTY_PATH;
     if path.is_empty() {
@@ -106,12 +157,6 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, dir: impl AsFd, path: &CStr) -> Resu
     .map(drop)
 }
 
-/// Gives a detached mount the ids of a user namespace: who owns a file there is inside whom the file's id means.
-pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, user: BorrowedFd<'_>) -> Result<()> {
-    let userns_fd = user.as_raw_fd() as u64;
-    change(mount, recursive, MountAttr { set: attr::IDMAP, clear: 0, propagation: 0, userns_fd })
-}
-
 /// Sets and clears attributes of a mount, and its propagation (`MS_PRIVATE`, …) unless 0.
 pub(crate) fn set_attributes(
     mount: BorrowedFd<'_>,
@@ -120,10 +165,16 @@ pub(crate) fn set_attributes(
     clear: u64,
     propagation: u64,
 ) -> Result<()> {
-    change(mount, recursive, MountAttr { set, clear, propagation, userns_fd: 0 })
+    set_all(mount, recursive, MountAttr { set, clear, propagation, userns_fd: 0 })
 }
 
-fn change(mount: BorrowedFd<'_>, recursive: bool, attributes: MountAttr) -> Result<()> {
+/// Maps the ids of the files on a detached mount that was never attached, as in that user namespace.
+pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, namespace: BorrowedFd<'_>) -> Result<()> {
+    let userns_fd = namespace.as_raw_fd() as u64;
+    set_all(mount, recursive, MountAttr { set: attr::IDMAP, clear: 0, propagation: 0, userns_fd })
+}
+
+fn set_all(mount: BorrowedFd<'_>, recursive: bool, attributes: MountAttr) -> Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the structure has the kernel's layout, its size is given, and it outlives the call.
     check(unsafe {

@@ -18,6 +18,7 @@ pub(crate) enum Kind {
     Pid,
     Mount,
     User,
+    Cgroup,
 }
 
 impl Kind {
@@ -30,6 +31,7 @@ impl Kind {
             Kind::Pid => "pid",
             Kind::Mount => "mnt",
             Kind::User => "user",
+            Kind::Cgroup => "cgroup",
         }
     }
 
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Pid => "PID",
             Kind::Mount => "mount",
             Kind::User => "user",
+            Kind::Cgroup => "cgroup",
         }
     }
 
@@ -54,6 +57,7 @@ impl Kind {
             Kind::Pid => CloneFlags::CLONE_NEWPID,
             Kind::Mount => CloneFlags::CLONE_NEWNS,
             Kind::User => CloneFlags::CLONE_NEWUSER,
+            Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
         }
     }
 }
@@ -73,6 +77,7 @@ pub(crate) fn mount_of_this_thread(proc: impl AsFd, kind: Kind) -> crate::error:
         Kind::Pid => c"thread-self/ns/pid",
         Kind::Mount => c"thread-self/ns/mnt",
         Kind::User => c"thread-self/ns/user",
+        Kind::Cgroup => c"thread-self/ns/cgroup",
     };
     super::mount::clone_tree(proc, path, false).step("mount", format!("the {} namespace", kind.word()))
 }

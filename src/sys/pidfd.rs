@@ -19,6 +19,14 @@ pub(crate) fn open(pid: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }
 
+/// A copy of the file that a process has under that number, see pidfd_getfd(2). Always closed on exec.
+pub(crate) fn get_fd(pidfd: BorrowedFd<'_>, number: i32) -> Result<OwnedFd> {
+    // SAFETY: only numbers are passed.
+    let raw = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) })?;
+    // SAFETY: the kernel just made this file descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
 /// The inode number of a pidfd where that is unique to the process: on the filesystem of its own that pidfds have since
 /// Linux 6.9. `None` before.
 pub(crate) fn unique_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>> {
@@ -38,11 +46,21 @@ pub(crate) fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
         .map(drop)
 }
 
-/// Takes the exit status of a child that has ended; `None` while it lives.
+/// Takes the exit status of a child that has ended; `None` while it lives, and also when it has ended and somebody
+/// traces it (ptrace(2)), who gets the status first.
 ///
 /// # Errors
 /// `ECHILD` when it is no child of this process, or somebody else has taken the status.
 pub(crate) fn reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
+    wait(pidfd, 0)
+}
+
+/// Whether it is a child of this process whose status nobody has taken.
+pub(crate) fn has_status(pidfd: impl AsFd) -> bool {
+    wait(pidfd, libc::WNOWAIT).is_ok()
+}
+
+fn wait(pidfd: impl AsFd, options: i32) -> Result<Option<WaitStatus>> {
     // SAFETY: an all-zero siginfo_t is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     loop {
@@ -52,7 +70,7 @@ pub(crate) fn reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
                 libc::P_PIDFD,
                 pidfd.as_fd().as_raw_fd() as libc::id_t,
                 &mut info,
-                libc::WEXITED | libc::WNOHANG | libc::__WALL,
+                libc::WEXITED | libc::WNOHANG | libc::__WALL | options,
             )
         };
         match check(result.into()) {

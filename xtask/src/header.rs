@@ -18,8 +18,23 @@ Writes include/pericarp.h, the C header, from the doc comments of the crate peri
 const HEADER: &str = "include/pericarp.h";
 
 /// In the order in which a reader wants them.
-const SOURCES: &[&str] =
-    &["error", "handle", "version", "structs", "node", "pod", "user", "ipc", "container"];
+const SOURCES: &[&str] = &[
+    "error",
+    "handle",
+    "version",
+    "structs",
+    "node",
+    "pod",
+    "pod_life",
+    "user",
+    "ipc",
+    "container",
+    "container_life",
+    "update",
+    "exec",
+    "terminal",
+    "seccomp",
+];
 
 /// The section of the library's documentation that is the header's first comment.
 const PROMISES: &str = "# The host program is a guest of nobody";

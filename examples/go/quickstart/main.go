@@ -42,7 +42,7 @@ func tour(ctx context.Context, node *pericarp.Node) error {
 	}
 	defer pod.Close()
 	fmt.Println("pod      ", pod.Name(), pod.ID())
-	board, err := pod.CreateShm("board", 4096)
+	board, err := pod.CreateShm(pericarp.Shm{Name: "board", Size: 4096})
 	if err != nil {
 		return err
 	}

@@ -49,12 +49,13 @@ fn all_null() -> Outcome {
     PASS
 }
 
-/// A node, a pod and a container, whose program is never started.
+/// A node, a pod and a container, whose program is never started, and another program in it.
 struct Objects<'a> {
     library: &'a Library,
     node: usize,
     pod: usize,
     container: usize,
+    process: usize,
     _directory: tempfile::TempDir,
 }
 
@@ -65,7 +66,8 @@ impl<'a> Objects<'a> {
         let cgroup = format!("pericarp-arguments-{}-{:?}\0", std::process::id(), std::thread::current().id());
         let cgroup = cgroup.replace(['(', ')'], "-");
         let options = [40, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0];
-        let mut objects = Objects { library, node: 0, pod: 0, container: 0, _directory: directory };
+        let mut objects =
+            Objects { library, node: 0, pod: 0, container: 0, process: 0, _directory: directory };
         let options = options.as_ptr().expose_provenance();
         objects.node = must(library, "pericarp_node_open", &[options])?;
         let json = c"{\"name\": \"p\", \"ephemeral\": true}".as_ptr().expose_provenance();
@@ -74,6 +76,8 @@ impl<'a> Objects<'a> {
             c"{\"name\": \"c\", \"rootfs\": {\"overlay\": {\"lower\": [\"/\"]}}, \"args\": [\"true\"]}";
         let json = json.as_ptr().expose_provenance();
         objects.container = must(library, "pericarp_pod_create_container", &[objects.pod, json, 0])?;
+        let json = c"{\"args\": [\"sleep\", \"1000\"]}".as_ptr().expose_provenance();
+        objects.process = must(library, "pericarp_container_exec", &[objects.container, json, 0])?;
         Ok(objects)
     }
 
@@ -83,6 +87,7 @@ impl<'a> Objects<'a> {
             "const pericarp_node_t *" => self.node,
             "const pericarp_pod_t *" => self.pod,
             "const pericarp_container_t *" => self.container,
+            "const pericarp_process_t *" => self.process,
             "const char *" => c"x".as_ptr().expose_provenance(),
             "pericarp_exit_status_t *" => structure.address(),
             _ if kind.starts_with("const pericarp_") => structure.address(),
@@ -96,6 +101,7 @@ impl Drop for Objects<'_> {
     fn drop(&mut self) {
         for (name, handle) in [
             ("pericarp_pod_remove", self.pod),
+            ("pericarp_process_unref", self.process),
             ("pericarp_container_unref", self.container),
             ("pericarp_pod_unref", self.pod),
             ("pericarp_node_remove", self.node),

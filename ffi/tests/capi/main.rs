@@ -5,13 +5,23 @@
 
 mod arguments;
 mod examples;
+mod go;
 mod header;
 mod hosts;
+mod installed;
 mod methods;
 mod support;
 
 fn main() {
-    let tests = [header::tests(), methods::tests(), arguments::tests(), examples::tests(), hosts::tests()];
+    let tests = [
+        header::tests(),
+        methods::tests(),
+        arguments::tests(),
+        examples::tests(),
+        installed::tests(),
+        go::tests(),
+        hosts::tests(),
+    ];
     let arguments = libtest_mimic::Arguments::from_args();
     libtest_mimic::run(&arguments, tests.into_iter().flatten().collect()).exit();
 }

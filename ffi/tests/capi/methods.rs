@@ -1,8 +1,9 @@
-//! What the Rust library can do, the C interface can do: every public method of the four types of handles is named in
+//! What the Rust library can do, the C interface can do: every public method of the types of handles is named in
 //! a `Rust:` line of the header, or has a reason here.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 use libtest_mimic::Failed;
 
@@ -11,12 +12,14 @@ use crate::tests;
 
 tests![every_rust_method_has_a_c_function_or_a_reason, the_header_names_methods_that_are_there];
 
-/// Where the types are, and the lines that begin their methods.
-const TYPES: &[(&str, &str, &str)] = &[
-    ("Node", "src/node/mod.rs", "impl Node {"),
-    ("Pod", "src/pod/handle.rs", "impl Pod {"),
-    ("PodIpc", "src/pod/ipc_handle.rs", "impl<'a> PodIpc<'a> {"),
-    ("Container", "src/container/handle.rs", "impl Container {"),
+/// The types, and the lines that begin their methods, in whichever file of the library.
+const TYPES: &[(&str, &str)] = &[
+    ("Node", "impl Node {"),
+    ("Pod", "impl Pod {"),
+    ("PodIpc", "impl<'a> PodIpc<'a> {"),
+    ("Container", "impl Container {"),
+    ("Process", "impl Process {"),
+    ("Terminal", "impl Terminal {"),
 ];
 
 /// Methods that C has no function for, and why.
@@ -25,13 +28,28 @@ const REASONS: &[(&str, &str)] = &[(
     "the pericarp_ipc_ functions take the pod: a borrow of a handle would be one more thing to free",
 )];
 
+/// The texts of all source files of the library.
+fn sources(directory: &Path, texts: &mut Vec<String>) -> Result<(), Failed> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sources(&path, texts)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            texts.push(fs::read_to_string(path)?);
+        }
+    }
+    Ok(())
+}
+
 /// All public methods, as `Type::method`.
 fn methods() -> Result<BTreeSet<String>, Failed> {
+    let mut texts = Vec::new();
+    sources(&root().join("src"), &mut texts)?;
     let mut methods = BTreeSet::new();
-    for (kind, file, start) in TYPES {
-        let text = fs::read_to_string(root().join(file))?;
+    for (kind, start) in TYPES {
         let before = methods.len();
-        for block in text.split(&format!("\n{start}\n")).skip(1) {
+        let start = format!("\n{start}\n");
+        for block in texts.iter().flat_map(|text| text.split(&start).skip(1)) {
             let block = block.split("\n}\n").next().unwrap_or_default();
             for line in block.lines() {
                 let Some(rest) = line.strip_prefix("    pub fn ") else { continue };
@@ -40,7 +58,7 @@ fn methods() -> Result<BTreeSet<String>, Failed> {
             }
         }
         if methods.len() == before {
-            return fail(format!("no methods of {kind} were found in {file}"));
+            return fail(format!("no methods of {kind} were found"));
         }
     }
     Ok(methods)

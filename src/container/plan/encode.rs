@@ -6,6 +6,10 @@ use super::step::{Create, Step, Target};
 use super::{Plan, Slot};
 use crate::error::{Error, Result};
 use crate::init::wire;
+use crate::sys::mount::attr;
+
+/// `CLONE_NEWTIME` of linux/sched.h.
+const CLONE_NEWTIME: u32 = 0x80;
 
 /// Fields, one after the other.
 #[derive(Default)]
@@ -70,6 +74,13 @@ impl Plan {
     }
 }
 
+fn flags_of(target: Target) -> u32 {
+    match target {
+        Target::Anywhere => 0,
+        Target::NoSymlinks => wire::MOUNT_NO_SYMLINKS,
+    }
+}
+
 /// Writes the fields of a step and returns its operation.
 fn fields_of(step: &Step, w: &mut Writer) -> u32 {
     match step {
@@ -95,6 +106,22 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             }
             wire::NEW_FILESYSTEM
         }
+        Step::NewFilesystemWith { slot, fstype, options, flags, attributes } => {
+            w.slot(*slot).u32(*attributes as u32).string(fstype).u32(options.len() as u32 + 1);
+            w.string("source").string(fstype);
+            for (key, value) in options {
+                w.string(key).string(value);
+            }
+            w.u32(flags.len() as u32);
+            for flag in flags {
+                w.string(flag);
+            }
+            wire::NEW_FILESYSTEM_WITH
+        }
+        Step::CopyUp { slot, path, keep_mode } => {
+            w.slot(*slot).string(path).u32(if *keep_mode { wire::COPY_KEEP_MODE } else { 0 });
+            wire::COPY_UP
+        }
         Step::Attach { slot, path } => {
             w.slot(*slot).string(path);
             wire::ATTACH
@@ -117,11 +144,7 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
                 Create::File => wire::CREATE_FILE,
                 Create::LikeSource => wire::CREATE_NOTHING,
             };
-            let flags = match target {
-                Target::Anywhere => 0,
-                Target::NoSymlinks => wire::MOUNT_NO_SYMLINKS,
-            };
-            w.slot(*slot).string(path).u32(create).u32(flags);
+            w.slot(*slot).string(path).u32(create).u32(flags_of(*target));
             wire::MOUNT_AT
         }
         Step::MountBelow { slot, base, path, .. } => {
@@ -135,6 +158,17 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
         Step::MknodAt { slot, name, major, minor } => {
             w.slot(*slot).string(name).u32(0o666).u32(*major).u32(*minor);
             wire::MKNOD_AT
+        }
+        Step::Device { device, target } => {
+            let directory = device.path.parent().unwrap_or(&device.path).display().to_string();
+            let name = device.path.file_name().unwrap_or_default().to_string_lossy();
+            w.string(&directory).string(&name).u32(device.kind.file_type() | device.mode);
+            w.u32(device.major).u32(device.minor).u32(device.uid).u32(device.gid).u32(flags_of(*target));
+            wire::DEVICE
+        }
+        Step::MountReadonly { slot, .. } => {
+            w.slot(*slot).u32(0).u64(attr::RDONLY).u64(0).u64(0);
+            wire::SET_ATTRIBUTES
         }
         Step::SymlinkAt { slot, name, target } => {
             w.slot(*slot).string(name).string(target);
@@ -162,6 +196,10 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::MKDIR_IN_ROOT
         }
         Step::Pivot => wire::PIVOT,
+        Step::RootPropagation { propagation, recursive } => {
+            w.u32((*recursive).into()).u64(propagation.flag());
+            wire::ROOT_PROPAGATION
+        }
         Step::Stdio(slots) => {
             slots.iter().for_each(|slot| {
                 w.slot(*slot);
@@ -172,15 +210,17 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.u32(*resource as u32).u64(*soft).u64(*hard);
             wire::RLIMIT
         }
-        Step::Identity { uid, gid, groups, bounding, ambient } => {
+        Step::Identity { uid, gid, groups, capabilities } => {
             let bytes: Vec<u8> = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
-            w.u32(*uid).u32(*gid).u64(*bounding).u64(*ambient).u32(groups.len() as u32).bytes(&bytes);
+            w.u32(*uid).u32(*gid).u64(capabilities.bounding).u64(capabilities.permitted);
+            w.u64(capabilities.effective).u64(capabilities.inheritable).u64(capabilities.ambient);
+            w.u32(groups.len() as u32).bytes(&bytes);
             wire::IDENTITY
         }
         Step::NoNewPrivileges => wire::NO_NEW_PRIVILEGES,
         Step::Seccomp(program) => {
             w.u32(program.flags).bytes(&program.to_bytes());
-            wire::SECCOMP
+            if program.listens() { wire::SECCOMP_LISTENER } else { wire::SECCOMP }
         }
         Step::Chdir { path } => {
             w.string(path);
@@ -196,6 +236,30 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::SEND_FD
         }
         Step::Barrier => wire::BARRIER,
+        Step::Pause => wire::PAUSE,
+        Step::RunHook { stdin, path, args, env, timeout } => {
+            let milliseconds = timeout.map_or(0, |seconds| u64::from(seconds) * 1000);
+            w.slot(*stdin).u64(milliseconds).string(path).u32(args.len() as u32).u32(env.len() as u32);
+            for text in args.iter().chain(env) {
+                w.string(text);
+            }
+            wire::RUN_HOOK
+        }
+        Step::BarrierForAll { slot } => {
+            w.slot(*slot);
+            wire::BARRIER_FOR_ALL
+        }
+        Step::Terminal { slot, devpts, console, user, size } => {
+            let or_none = |slot: &Option<Slot>| slot.map_or(wire::NO_SLOT, |slot| slot.0);
+            w.u32(or_none(devpts)).slot(*slot).u32(or_none(console));
+            w.u32(*user).u32(size.width.into()).u32(size.height.into());
+            wire::TERMINAL
+        }
+        Step::ControllingTerminal => wire::CONTROLLING_TERMINAL,
+        Step::JoinProcess { process, namespaces } => {
+            w.slot(*process).u32(*namespaces);
+            wire::JOIN_PROCESS
+        }
         Step::Exec { candidates, args, env } => {
             w.u32(candidates.len() as u32).u32(args.len() as u32).u32(env.len() as u32);
             for text in candidates.iter().chain(args).chain(env) {
@@ -216,13 +280,51 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.string(super::build::ROOT);
             wire::COPY_ROOT
         }
+        Step::TakeRootBack => {
+            w.string(super::build::ROOT).bytes(super::build::HOST.to_bytes());
+            wire::TAKE_ROOT_BACK
+        }
         Step::MakeQueue { name, mode, uid, gid, messages, size } => {
             w.string(name).u32(*mode).u32(*uid).u32(*gid).u32(*messages).u32(*size);
             wire::MAKE_QUEUE
         }
         Step::SetSysctl { proc, path, value, .. } => {
             w.slot(*proc).string(path).string(value);
-            wire::WRITE_AT
+            wire::WRITE_PROC
+        }
+        Step::WriteProc { proc, path, text, .. } => {
+            w.slot(*proc).string(path).string(text);
+            wire::WRITE_PROC
+        }
+        Step::Scheduler(scheduler) => {
+            let flags = scheduler.flags.iter().fold(0, |flags, flag| flags | flag.bit());
+            w.u32(scheduler.policy.number()).u32(scheduler.nice as u32).u32(scheduler.priority).u64(flags);
+            w.u64(scheduler.runtime).u64(scheduler.deadline).u64(scheduler.period);
+            wire::SCHEDULER
+        }
+        Step::IoPriority(number) => {
+            w.u32(*number);
+            wire::IO_PRIORITY
+        }
+        Step::Affinity { mask, .. } => {
+            w.bytes(mask);
+            wire::AFFINITY
+        }
+        Step::Personality(number) => {
+            w.u32(*number);
+            wire::PERSONALITY
+        }
+        Step::UnshareTime => {
+            w.u32(CLONE_NEWTIME);
+            wire::UNSHARE
+        }
+        Step::JoinTime { slot } => {
+            w.slot(*slot).u32(CLONE_NEWTIME);
+            wire::JOIN
+        }
+        Step::EnterTime { proc } => {
+            w.slot(*proc);
+            wire::ENTER_TIME
         }
     }
 }

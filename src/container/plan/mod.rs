@@ -11,13 +11,17 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{LAYERS, PodContext, ROOT, UPPER, compile, holder, queue, reaper, sysctls};
-pub(crate) use source::Source;
+pub(crate) use build::{
+    HOST, LAYERS, PodContext, ROOT, UPPER, compile, compile_exec, holder, hook, proc_of_namespace, queue,
+    reaper, sysctls,
+};
+pub(crate) use source::{Source, Spread};
 pub(crate) use step::{Create, PROC as PROC_OF_HOST, Step};
 
 use std::fmt;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::init::wire;
@@ -71,6 +75,26 @@ impl Plan {
         self.steps.contains(&Step::EnterPid)
     }
 
+    /// The index of the barrier: steps before it are done when the container is made, those after it at its start.
+    pub(crate) fn barrier(&self) -> Option<usize> {
+        let barrier = |step: &Step| matches!(step, Step::Barrier | Step::BarrierForAll { .. });
+        self.steps.iter().position(barrier)
+    }
+
+    /// Whether the filter has a listener, which init hands over when it has loaded the filter.
+    pub(crate) fn listens(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Seccomp(program) if program.listens()))
+    }
+
+    /// Says which namespaces of another process are joined.
+    pub(crate) fn resolve_joins(&mut self, all: CloneFlags) {
+        for step in &mut self.steps {
+            if let Step::JoinProcess { namespaces, .. } = step {
+                *namespaces = all.bits() as u32;
+            }
+        }
+    }
+
     /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.
     pub(crate) fn resolve_targets(&mut self, is_directory: impl Fn(Slot) -> Result<bool>) -> Result<()> {
         for step in &mut self.steps {
@@ -88,11 +112,35 @@ impl Plan {
         let Some(step) = self.steps.get(index) else {
             return Error::system(errno, "prepare").on("init").because(wire::call_name(call));
         };
-        let error = Error::system(errno, step.to_string()).because(format!("in {}", wire::call_name(call)));
+        if let Some(error) = hook_failure(step, call, errno) {
+            return error;
+        }
+        let mut detail = format!("in {}", wire::call_name(call));
+        if let Some(hint) = step.hint(errno) {
+            detail = format!("{detail}: {hint}");
+        }
+        let error = Error::system(errno, step.to_string()).because(detail);
         match step {
             Step::Exec { .. } => error.of_kind(ErrorKind::Exec),
             _ => error,
         }
+    }
+}
+
+/// How a hook in the container failed, unless it was a call of init.
+fn hook_failure(step: &Step, call: u16, errno: Errno) -> Option<Error> {
+    let Step::RunHook { timeout, .. } = step else { return None };
+    let error = Error::new(ErrorKind::Exec, step.to_string());
+    match call {
+        wire::HOOK_SIGNALED.. => {
+            Some(error.because(format!("it was killed by signal {}", call - wire::HOOK_SIGNALED)))
+        }
+        wire::HOOK_EXITED.. => Some(error.because(format!("it exited with {}", call - wire::HOOK_EXITED))),
+        wire::CALL_HOOK_TIMEOUT => {
+            Some(error.because(format!("it has not ended after {} s", timeout.unwrap_or_default())))
+        }
+        wire::CALL_HOOK_EXEC => Some(Error::system(errno, step.to_string()).of_kind(ErrorKind::Exec)),
+        _ => None,
     }
 }
 

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::RlimitResource;
+use crate::spec::{CapabilityBits, ConsoleSize, Device, Propagation, RlimitResource, Scheduler};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -27,6 +28,19 @@ pub(crate) enum Step {
         fstype: &'static str,
         options: Vec<(&'static str, String)>,
         attributes: u64,
+    },
+    /// The same with options of the specification.
+    NewFilesystemWith {
+        slot: Slot,
+        fstype: &'static str,
+        options: Vec<(String, String)>,
+        flags: Vec<String>,
+        attributes: u64,
+    },
+    CopyUp {
+        slot: Slot,
+        path: String,
+        keep_mode: bool,
     },
     Attach {
         slot: Slot,
@@ -66,6 +80,15 @@ pub(crate) enum Step {
         major: u32,
         minor: u32,
     },
+    Device {
+        device: Device,
+        target: Target,
+    },
+    /// What had to be writable until now.
+    MountReadonly {
+        slot: Slot,
+        path: String,
+    },
     SymlinkAt {
         slot: Slot,
         name: &'static str,
@@ -91,6 +114,10 @@ pub(crate) enum Step {
         path: String,
     },
     Pivot,
+    RootPropagation {
+        propagation: Propagation,
+        recursive: bool,
+    },
     Stdio([Slot; 3]),
     Rlimit {
         resource: RlimitResource,
@@ -101,8 +128,7 @@ pub(crate) enum Step {
         uid: u32,
         gid: u32,
         groups: Vec<u32>,
-        bounding: u64,
-        ambient: u64,
+        capabilities: CapabilityBits,
     },
     NoNewPrivileges,
     Seccomp(Arc<Program>),
@@ -115,6 +141,33 @@ pub(crate) enum Step {
         slot: Slot,
     },
     Barrier,
+    Pause,
+    RunHook {
+        stdin: Slot,
+        path: String,
+        args: Vec<String>,
+        env: Vec<String>,
+        /// Seconds.
+        timeout: Option<u32>,
+    },
+    BarrierForAll {
+        slot: Slot,
+    },
+    Terminal {
+        slot: Slot,
+        /// `None` for the one that is at its path.
+        devpts: Option<Slot>,
+        /// Where a mount of it goes.
+        console: Option<Slot>,
+        user: u32,
+        size: ConsoleSize,
+    },
+    ControllingTerminal,
+    JoinProcess {
+        process: Slot,
+        /// `CLONE_NEW…`; the library fills it in before the plan is encoded.
+        namespaces: u32,
+    },
     Exec {
         candidates: Vec<String>,
         args: Vec<String>,
@@ -130,6 +183,8 @@ pub(crate) enum Step {
         slot: Slot,
     },
     CopyRoot,
+    /// What hooks have moved.
+    TakeRootBack,
     MakeQueue {
         name: String,
         mode: u32,
@@ -143,6 +198,29 @@ pub(crate) enum Step {
         path: String,
         name: String,
         value: String,
+    },
+    WriteProc {
+        proc: Slot,
+        /// Below the root of proc.
+        path: &'static str,
+        text: String,
+        /// For people.
+        what: &'static str,
+    },
+    Scheduler(Scheduler),
+    IoPriority(u32),
+    Affinity {
+        mask: Vec<u8>,
+        /// For people.
+        list: String,
+    },
+    Personality(u32),
+    UnshareTime,
+    JoinTime {
+        slot: Slot,
+    },
+    EnterTime {
+        proc: Slot,
     },
 }
 
@@ -172,10 +250,9 @@ struct Namespaces(CloneFlags);
 
 impl fmt::Display for Namespaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [Kind::Mount, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts];
-        let named = kinds.map(|kind| (kind.flag(), kind.file()));
-        let all = named.into_iter().chain([(CloneFlags::CLONE_NEWCGROUP, "cgroup")]);
-        let words: Vec<&str> = all.filter(|(flag, _)| self.0.contains(*flag)).map(|(_, word)| word).collect();
+        let kinds = [Kind::Mount, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts, Kind::Cgroup];
+        let words: Vec<&str> =
+            kinds.iter().filter(|kind| self.0.contains(kind.flag())).map(|kind| kind.file()).collect();
         f.write_str(&words.join(", "))
     }
 }
@@ -185,14 +262,52 @@ pub(super) struct Attributes(pub(super) u64);
 
 impl fmt::Display for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (bit, word) in
-            [(attr::RDONLY, "ro"), (attr::NOSUID, "nosuid"), (attr::NODEV, "nodev"), (attr::NOEXEC, "noexec")]
-        {
+        let atime = match self.0 & attr::ATIME {
+            attr::ATIME => ", atime",
+            attr::NOATIME => ", noatime",
+            attr::STRICTATIME => ", strictatime",
+            _ => "",
+        };
+        f.write_str(atime)?;
+        for (bit, word) in [
+            (attr::RDONLY, "ro"),
+            (attr::NOSUID, "nosuid"),
+            (attr::NODEV, "nodev"),
+            (attr::NOEXEC, "noexec"),
+            (attr::NODIRATIME, "nodiratime"),
+            (attr::NOSYMFOLLOW, "nosymfollow"),
+        ] {
             if self.0 & bit != 0 {
                 write!(f, ", {word}")?;
             }
         }
         Ok(())
+    }
+}
+
+impl Step {
+    /// Why it usually fails that way, and what to do.
+    pub(super) fn hint(&self, errno: Errno) -> Option<&'static str> {
+        match (self, errno) {
+            (Step::WriteProc { path: "self/oom_score_adj", .. }, Errno::EACCES) => {
+                Some("less than the calling program has needs CAP_SYS_RESOURCE")
+            }
+            (Step::WriteProc { path: "self/attr/apparmor/exec", .. }, Errno::ENOENT) => {
+                Some("no such profile is loaded")
+            }
+            (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
+                Some("a clock would be before 0 or after 146 years")
+            }
+            (Step::UnshareTime, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)"),
+            (Step::JoinTime { .. }, Errno::EINVAL) => Some("the file is no time namespace"),
+            (Step::Affinity { .. }, Errno::EINVAL) => {
+                Some("none of them is there and in the cpuset of the container's cgroup")
+            }
+            (Step::Scheduler(_), Errno::EPERM) => Some(
+                "it needs CAP_SYS_NICE, and real time a share for the cgroup where the kernel divides that",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -216,6 +331,13 @@ impl fmt::Display for Step {
             Step::Attach { path, .. } if path == PROC => {
                 write!(f, "show a proc of the host outside the root filesystem")
             }
+            Step::NewFilesystemWith { fstype, options, flags, attributes, .. } => {
+                write!(f, "make a {fstype}")?;
+                options.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))?;
+                flags.iter().try_for_each(|flag| write!(f, ", {flag}"))?;
+                write!(f, "{}", Attributes(*attributes))
+            }
+            Step::CopyUp { path, .. } => write!(f, "copy what is in {path} into it"),
             Step::Attach { path, .. } => write!(f, "put a layer at {path}"),
             Step::MountOverlay { options } => write!(f, "mount the overlay ({options})"),
             Step::Mkdir { path, .. } => write!(f, "make the directory {path} for the overlay"),
@@ -226,6 +348,16 @@ impl fmt::Display for Step {
             Step::MknodAt { name, major, minor, .. } => {
                 write!(f, "make the device node /dev/{name}, {major}:{minor}")
             }
+            Step::Device { device, .. } => {
+                let Device { path, kind, major, minor, mode, uid, gid, .. } = device;
+                write!(
+                    f,
+                    "make the {} {}, {major}:{minor}, mode {mode:03o}, of {uid}:{gid}",
+                    kind.word(),
+                    path.display()
+                )
+            }
+            Step::MountReadonly { path, .. } => write!(f, "make the mount on {path} read-only"),
             Step::SymlinkAt { name, target, .. } => write!(f, "make the link /dev/{name} to {target}"),
             Step::OpenNull { .. } => write!(f, "open the null device"),
             Step::Mask { path } => write!(f, "mask {path}"),
@@ -240,32 +372,83 @@ impl fmt::Display for Step {
             Step::RootReadonly => write!(f, "make the root filesystem read-only"),
             Step::MkdirInRoot { path } => write!(f, "make the directory {path}"),
             Step::Pivot => write!(f, "pivot into the root filesystem"),
+            Step::RootPropagation { propagation, recursive } => {
+                let below = if *recursive { " and what is mounted below it" } else { "" };
+                write!(f, "make the root filesystem{below} {}", format!("{propagation:?}").to_lowercase())
+            }
             Step::Stdio(_) => write!(f, "set standard input, output and error"),
             Step::Rlimit { resource, soft, hard } => {
                 write!(f, "set {} to {soft}:{hard}", resource.name())
             }
-            Step::Identity { uid, gid, groups, bounding, ambient } => {
-                write!(
-                    f,
-                    "become user {uid}, group {gid}, groups {groups:?}, capabilities {bounding:#x}, ambient {ambient:#x}"
-                )
+            Step::Identity { uid, gid, groups, capabilities } => {
+                let CapabilityBits { bounding, permitted, effective, inheritable, ambient } = capabilities;
+                write!(f, "become user {uid}, group {gid}, groups {groups:?}, ")?;
+                write!(f, "capabilities {bounding:#x}, ambient {ambient:#x}")?;
+                let usual = if *uid == 0 { bounding } else { ambient };
+                if (permitted, effective, inheritable) != (usual, usual, ambient) {
+                    write!(f, ", permitted {permitted:#x}, effective {effective:#x}")?;
+                    write!(f, ", inheritable {inheritable:#x}")?;
+                }
+                Ok(())
             }
             Step::NoNewPrivileges => write!(f, "give up new privileges"),
             Step::Seccomp(program) => {
-                write!(f, "load the system call filter ({} instructions)", program.instructions.len())
+                write!(f, "load the system call filter")?;
+                if program.listens() {
+                    write!(f, " and hand its listener over")?;
+                }
+                write!(f, " ({} instructions)", program.instructions.len())
             }
             Step::Chdir { path } => write!(f, "change the working directory to {path}"),
             Step::EnterPid => write!(f, "enter the PID namespace"),
             Step::SetName(name) => write!(f, "take the name {name}"),
             Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
             Step::Barrier => write!(f, "wait for the start"),
+            Step::Pause => write!(f, "wait for the hooks of the creation"),
+            Step::RunHook { path, .. } => write!(f, "run the startContainer hook {path}"),
+            Step::Terminal { user, size: ConsoleSize { width, height }, .. } => {
+                write!(f, "make a terminal for user {user}, {width}x{height} characters")
+            }
+            Step::ControllingTerminal => write!(f, "make the terminal that of the session"),
+            Step::JoinProcess { .. } => write!(f, "join the namespaces of the container"),
+            Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
             Step::OwnFiles { uid, gid } => write!(f, "own files as user {uid} and group {gid} of the host"),
             Step::EnterUser { .. } => write!(f, "join the user namespace, as its root"),
             Step::CopyRoot => write!(f, "copy the root filesystem's mounts"),
+            Step::TakeRootBack => write!(f, "take the root filesystem back from the hooks"),
             Step::MakeQueue { name, .. } => write!(f, "make the message queue {name:?}"),
             Step::SetSysctl { name, value, .. } => write!(f, "write {value:?} to sysctl {name}"),
+            Step::WriteProc { what, text, .. } => {
+                write!(f, "set {what} to {}", text.trim_end().replace('\n', ", "))
+            }
+            Step::Scheduler(scheduler) => {
+                write!(f, "take the scheduling policy {:?}", scheduler.policy)?;
+                for (word, value) in [
+                    ("nice", i128::from(scheduler.nice)),
+                    ("priority", scheduler.priority.into()),
+                    ("runtime", scheduler.runtime.into()),
+                    ("deadline", scheduler.deadline.into()),
+                    ("period", scheduler.period.into()),
+                ] {
+                    if value != 0 {
+                        write!(f, ", {word} {value}")?;
+                    }
+                }
+                for flag in &scheduler.flags {
+                    write!(f, ", {flag:?}")?;
+                }
+                Ok(())
+            }
+            Step::IoPriority(number) => {
+                write!(f, "take the I/O priority {} of class {}", number & 0x1fff, number >> 13)
+            }
+            Step::Affinity { list, .. } => write!(f, "stay on the processors {list}"),
+            Step::Personality(number) => write!(f, "take the execution domain {number}"),
+            Step::UnshareTime => write!(f, "make a time namespace"),
+            Step::JoinTime { .. } => write!(f, "join the time namespace"),
+            Step::EnterTime { .. } => write!(f, "enter the time namespace"),
         }
     }
 }

@@ -14,10 +14,6 @@ pub(super) const CANCELLED: u32 = u32::MAX;
 ///
 /// All of them are little-endian, which the layout of argument checks relies on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "an ABI of another machine, or named by an OCI profile only")
-)]
 pub(crate) enum Arch {
     /// `SCMP_ARCH_X86_64`.
     X86_64,

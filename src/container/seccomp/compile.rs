@@ -45,6 +45,9 @@ pub(crate) enum CompileError {
     /// The program is longer than the kernel takes.
     #[error("seccomp: the profile needs {0} instructions, but the kernel takes 4096")]
     TooLong(usize),
+    /// The listener could not be handed over.
+    #[error("seccomp: a profile that notifies must let {0} through on any arguments")]
+    Handover(&'static str),
 }
 
 /// Compiles a profile for a machine whose native ABI is `native`.
@@ -67,6 +70,11 @@ pub(crate) fn compile(profile: &Profile, native: Arch) -> Result<Program, Compil
 }
 
 impl Program {
+    /// Whether loading it gives a listener.
+    pub(crate) fn listens(&self) -> bool {
+        self.flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32 != 0
+    }
+
     /// The program as the kernel reads it: an array of `struct sock_filter` in this machine's byte order.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let words = self.instructions.iter().flat_map(|instruction| {

@@ -64,7 +64,6 @@ pub(crate) struct ArgCheck {
 
 /// How an argument is compared (OCI `SCMP_CMP_*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "the built-in profile does not use every comparison"))]
 pub(crate) enum Op {
     /// Not equal.
     Ne,
@@ -84,7 +83,6 @@ pub(crate) enum Op {
 
 /// What happens to a call (OCI `SCMP_ACT_*`; `SECCOMP_RET_*` of seccomp(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(not(test), allow(dead_code, reason = "the built-in profile does not use every action"))]
 pub(crate) enum Action {
     /// The call is executed.
     Allow,
@@ -106,7 +104,6 @@ pub(crate) enum Action {
 
 /// How a filter is loaded (OCI `flags`; `SECCOMP_FILTER_FLAG_*` of seccomp(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "the built-in profile needs no flag"))]
 pub(crate) enum Flag {
     /// All threads of the process take the filter.
     Tsync,

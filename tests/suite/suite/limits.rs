@@ -137,7 +137,12 @@ fn every_limit() -> (Resources, Vec<(&'static str, String)>) {
     // null_blk, or a disk of the guest.
     let (major, minor) = block_device().expect("the guest has block devices");
     let resources = Resources {
-        cpu: CpuResources { weight: Some(79), max: Some(CpuMax::millis(1500)) },
+        cpu: CpuResources {
+            weight: Some(79),
+            max: Some(CpuMax::millis(1500)),
+            burst: Some(50_000),
+            idle: Some(false),
+        },
         memory: MemoryResources {
             max: Some(Limit::At(512 * MIB)),
             high: Some(Limit::At(384 * MIB)),
@@ -158,11 +163,17 @@ fn every_limit() -> (Resources, Vec<(&'static str, String)>) {
                 riops: None,
                 wiops: Some(Limit::At(120)),
             }],
+            ..Default::default()
         },
+        unified: [("cgroup.max.descendants".to_string(), "9".to_string())].into(),
+        ..Default::default()
     };
     let files = [
         ("cpu.weight", "79".to_string()),
         ("cpu.max", "150000 100000".to_string()),
+        ("cpu.max.burst", "50000".to_string()),
+        ("cpu.idle", "0".to_string()),
+        ("cgroup.max.descendants", "9".to_string()),
         ("memory.max", (512 * MIB).to_string()),
         ("memory.high", (384 * MIB).to_string()),
         ("memory.low", (16 * MIB).to_string()),
@@ -369,7 +380,7 @@ fn cpu_max_throttles() -> Outcome {
     need!(fixture, "cpu");
     let pod = fixture.pod("web");
     let max = Some(CpuMax { quota: Limit::At(5_000), period: 100_000 });
-    let resources = Resources { cpu: CpuResources { weight: None, max }, ..Default::default() };
+    let resources = Resources { cpu: CpuResources { max, ..Default::default() }, ..Default::default() };
     // It ends when its own cpu.stat says that it was throttled.
     assert_eq!(say(&pod, run_payload("a", &["limits-burn"]).resources(resources)), "throttled\n");
     PASS
@@ -380,7 +391,8 @@ fn a_block_device_that_is_not_there_is_refused_and_nothing_is_left() -> Outcome 
     need!(fixture, "io");
     let line =
         IoMax { major: 4000, minor: 7, rbps: Some(Limit::At(1)), wbps: None, riops: None, wiops: None };
-    let resources = Resources { io: IoResources { weight: None, max: vec![line] }, ..Default::default() };
+    let resources =
+        Resources { io: IoResources { max: vec![line], ..Default::default() }, ..Default::default() };
     let pod = fixture.pod("web");
     let error = pod.create_container(&script("a", "true").resources(resources)).unwrap_err();
     assert_eq!((error.kind(), error.errno()), (ErrorKind::NotFound, Some(libc::ENODEV)), "{error}");

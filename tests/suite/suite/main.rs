@@ -8,12 +8,19 @@
 mod robust;
 mod support;
 
+mod attributes;
+mod cgroup_path;
 mod cgroups;
+mod custom_seccomp;
 mod defaults;
+mod detached;
+mod devices;
 mod ending;
 mod errors;
+mod exec;
 mod failures;
 mod faults;
+mod hooks;
 mod host;
 mod inherited;
 mod ipc;
@@ -23,6 +30,8 @@ mod limits;
 mod memory;
 mod mounts;
 mod namespaces;
+mod netdev;
+mod oci_mounts;
 mod pid;
 mod pods;
 mod process;
@@ -38,6 +47,7 @@ mod stdio;
 mod stopping;
 mod stress;
 mod sysctls;
+mod terminal;
 mod userns;
 mod userns_auto;
 mod userns_files;
@@ -50,9 +60,13 @@ fn main() {
     if args.get(1).map(String::as_str) == Some("payload") {
         let words: Vec<&str> = args[2..].iter().map(String::as_str).collect();
         // Commands of one test module are in that module: each says whether the words are its own.
-        let own: [fn(&[&str]) -> bool; 22] = [
+        let own: &[fn(&[&str]) -> bool] = &[
+            attributes::payload,
             cgroups::payload,
+            custom_seccomp::payload,
             defaults::payload,
+            detached::payload,
+            exec::payload,
             faults::payload,
             host::payload,
             inherited::payload,
@@ -80,12 +94,19 @@ fn main() {
         support::payload::main(&words);
     }
     let tests: Vec<Trial> = [
+        cgroup_path::tests(),
+        attributes::tests(),
         cgroups::tests(),
+        custom_seccomp::tests(),
         defaults::tests(),
+        detached::tests(),
+        devices::tests(),
         ending::tests(),
         errors::tests(),
+        exec::tests(),
         failures::tests(),
         faults::tests(),
+        hooks::tests(),
         host::tests(),
         inherited::tests(),
         ipc::tests(),
@@ -94,6 +115,8 @@ fn main() {
         memory::tests(),
         mounts::tests(),
         namespaces::tests(),
+        netdev::tests(),
+        oci_mounts::tests(),
         pid::tests(),
         pods::tests(),
         process::tests(),
@@ -109,6 +132,7 @@ fn main() {
         stopping::tests(),
         stress::tests(),
         sysctls::tests(),
+        terminal::tests(),
         userns::tests(),
         userns_auto::tests(),
         userns_files::tests(),

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use pericarp::spec::PidMode;
+use pericarp::spec::{CgroupNamespace, PidMode};
 use pericarp::{Container, ContainerSpec, ErrorKind, ExitStatus, NamespaceKind, Pod, PodSpec, Stdio};
 
 use crate::support::fixture::{facts, payload as inside, say, script};
@@ -24,8 +25,49 @@ crate::tests![
     a_container_can_be_looked_at_from_another,
     containers_in_the_namespace_of_another_end_with_it,
     a_target_that_does_not_run_is_an_error,
+    a_namespace_can_be_given_by_its_path,
+    the_cgroup_namespace_can_be_the_hosts_or_anothers,
     one_container_can_differ_from_its_pod,
 ];
+
+fn a_namespace_can_be_given_by_its_path() -> Outcome {
+    let fixture = Fixture::new();
+    let (pod, other) = (fixture.pod("web"), fixture.pod("other"));
+    let host = start(&pod, script("host", "sleep 1000"));
+    let path = PathBuf::from(format!("/proc/{}/ns/pid", host.pid()));
+    let text = say(&other, script("guest", PROCESSES).pid(PidMode::Path(path.clone())));
+    assert!(
+        text.contains("1 sh") && text.contains("sleep"),
+        "the other container's processes are seen: {text}"
+    );
+    let guest = start(&other, script("guest", "sleep 1000").pid(PidMode::Path(path)));
+    assert_eq!(pid_namespace(guest.pid()), pid_namespace(host.pid()));
+    guest.remove()?;
+    host.remove()?;
+    for (path, kind) in [("/no/such/file", ErrorKind::NotFound), ("/proc/self/ns/net", ErrorKind::System)] {
+        let spec = script("guest", "true").pid(PidMode::Path(path.into()));
+        let error = other.create_container(&spec).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains("PID namespace"), "{error}");
+    }
+    PASS
+}
+
+fn the_cgroup_namespace_can_be_the_hosts_or_anothers() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let read = "grep ^0: /proc/self/cgroup";
+    assert_eq!(say(&pod, script("own", read)), "0::/\n");
+    let host = say(&pod, script("main", read).cgroup_namespace(CgroupNamespace::Host));
+    assert!(host.ends_with(&format!("/{}/main\n", pod.id())), "{host}");
+    let other = start(&pod, script("other", "sleep 1000"));
+    let path = format!("/proc/{}/ns/cgroup", other.pid());
+    let spec = script("main", "readlink /proc/self/ns/cgroup")
+        .cgroup_namespace(CgroupNamespace::Path(path.clone().into()));
+    let seen = say(&pod, spec);
+    assert_eq!(seen.trim(), fs::read_link(path)?.to_string_lossy());
+    PASS
+}
 
 fn start(pod: &Pod, spec: ContainerSpec) -> Container {
     let container = pod.create_container(&spec).expect("make a container");

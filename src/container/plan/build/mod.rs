@@ -1,27 +1,37 @@
 //! From a specification to the steps of init. Pure: nothing is opened, asked or made here.
 
+mod attributes;
+mod devices;
+mod exec;
 mod mounts;
 mod process;
 mod rootfs;
+mod terminal;
 mod user;
 
 use std::path::Path;
 
 use nix::sched::CloneFlags;
 
+pub(crate) use exec::compile_exec;
 pub(crate) use user::{holder, queue, sysctls};
 
 use super::step::Step;
-use super::{Plan, Slot, Source};
+use super::{Plan, Slot, Source, Spread};
 use crate::error::{Error, Result};
-use crate::spec::{ContainerSpec, IdMappings, Mount, NamespaceMode, PidMode, PodSpec, Propagation};
-use crate::sys::mount::attr;
+use crate::spec::{
+    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, IdMap, IdMappings, Mount, NamespaceMode, PidMode,
+    PodSpec, split_data,
+};
+use crate::sys::mount::{AttributeChange, attr};
 use crate::sys::namespace::Kind;
 
 /// Directories of the template mount namespace: where the root filesystem, a writable layer and read-only layers go.
 pub(crate) const ROOT: &str = "/root";
 pub(crate) const UPPER: &str = "/upper";
 pub(crate) const LAYERS: &str = "/layers";
+/// The directory of the template where the host's files are while hooks of a container's creation run.
+pub(crate) const HOST: &std::ffi::CStr = c"/host";
 
 const NOSUID_NODEV_NOEXEC: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 
@@ -48,12 +58,29 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     if *pod.pid_mode(container) == PidMode::Pod && pod.spec.namespaces.pid != PidMode::Pod {
         return Err(Error::invalid("pid", "the pod has no PID namespace of its own"));
     }
-    let mut build = Build { plan: Plan::new(), pod, container, fresh: Vec::new(), late: Vec::new() };
+    if container.detached && pod.spec.ephemeral {
+        return Err(Error::invalid(
+            "detached",
+            "the pod is ephemeral: it ends with the program that made it",
+        ));
+    }
+    let mut build = Build {
+        plan: Plan::new(),
+        pod,
+        container,
+        fresh: Vec::new(),
+        proc: None,
+        late_readonly: Vec::new(),
+        late: Vec::new(),
+        inside: None,
+    };
     build.check_ids()?;
     build.namespaces();
+    build.first_attributes()?;
     build.own_files();
     build.rootfs();
     build.mounts()?;
+    build.devices()?;
     build.hide(false);
     build.enter_root();
     build.enter_user()?;
@@ -69,7 +96,7 @@ pub(crate) fn reaper(pod: &PodSpec) -> Plan {
     plan.step(Step::Setsid);
     if !pod.namespaces.user.is_host() {
         user::show_proc(&mut plan);
-        user::enter(&mut plan, CloneFlags::CLONE_NEWPID);
+        user::enter(&mut plan, CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWPID);
         plan.step(Step::EnterPid);
     }
     let proc = plan.slot();
@@ -81,7 +108,7 @@ pub(crate) fn reaper(pod: &PodSpec) -> Plan {
     });
     plan.step(Step::SendFd { slot: proc });
     plan.step(Step::SetName("pericarp-init"));
-    plan.step(Step::Identity { uid: 0, gid: 0, groups: Vec::new(), bounding: 0, ambient: 0 });
+    plan.step(Step::Identity { uid: 0, gid: 0, groups: Vec::new(), capabilities: CapabilityBits::default() });
     plan.step(Step::NoNewPrivileges);
     plan.step(Step::Barrier);
     plan.step(Step::Reap);
@@ -101,6 +128,38 @@ fn join_pod_namespaces(plan: &mut Plan, pod: &PodSpec) {
     }
 }
 
+/// The plan of a process that makes the proc of the PID namespace in slot 1, and waits to be let go.
+pub(crate) fn proc_of_namespace() -> Plan {
+    let mut plan = Plan::new();
+    let namespace = plan.source(Source::NamespaceAt { kind: Kind::Pid, path: "given".into() });
+    plan.step(Step::Join { slot: namespace, kind: Kind::Pid });
+    plan.step(Step::EnterPid);
+    let proc = plan.slot();
+    plan.step(Step::NewFilesystem {
+        slot: proc,
+        fstype: "proc",
+        options: Vec::new(),
+        attributes: NOSUID_NODEV_NOEXEC,
+    });
+    plan.step(Step::SendFd { slot: proc });
+    plan.step(Step::Barrier);
+    plan
+}
+
+/// The plan of a hook: its streams, and the program.
+pub(crate) fn hook(hook: &Hook) -> Plan {
+    let mut plan = Plan::new();
+    let stdio = [0, 1, 2].map(|stream| plan.source(Source::Stdio(stream)));
+    plan.step(Step::Setsid);
+    plan.step(Step::Stdio(stdio));
+    plan.step(Step::Exec {
+        candidates: vec![hook.path.display().to_string()],
+        args: hook.argv(),
+        env: hook.env.clone(),
+    });
+    plan
+}
+
 struct Build<'a> {
     plan: Plan,
     pod: &'a PodContext<'a>,
@@ -110,6 +169,12 @@ struct Build<'a> {
     fresh: Vec<(String, Slot, &'static str)>,
     /// In a pod with a user namespace: mounts that are made inside it.
     late: Vec<Mount>,
+    /// The library's own proc, once a step has needed it.
+    proc: Option<Slot>,
+    /// Mounts that become read-only when all is made that goes into them: the slot, and the path.
+    late_readonly: Vec<(Slot, String)>,
+    /// The first process of the container that is entered, instead of one that is made.
+    inside: Option<Slot>,
 }
 
 impl Build<'_> {
@@ -124,9 +189,36 @@ impl Build<'_> {
         slot
     }
 
+    /// The same with options of the specification, which come after the given ones.
+    fn new_filesystem_with(
+        &mut self,
+        fstype: &'static str,
+        options: Vec<(&'static str, String)>,
+        attributes: u64,
+        data: &[String],
+    ) -> Slot {
+        if data.is_empty() {
+            return self.new_filesystem(fstype, options, attributes);
+        }
+        let (pairs, flags) = split_data(data);
+        let own = options.into_iter().map(|(key, value)| (key.to_string(), value));
+        let options = own.filter(|(key, _)| pairs.iter().all(|(other, _)| other != key)).collect::<Vec<_>>();
+        let options = options.into_iter().chain(pairs.iter().cloned()).collect();
+        let slot = self.plan.slot();
+        self.plan.step(Step::NewFilesystemWith { slot, fstype, options, flags, attributes });
+        slot
+    }
+
     fn namespaces(&mut self) {
         join_pod_namespaces(&mut self.plan, self.pod.spec);
-        self.plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP));
+        match &self.container.cgroup_namespace {
+            CgroupNamespace::Container => self.plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP)),
+            CgroupNamespace::Host => {}
+            CgroupNamespace::Path(path) => {
+                let slot = self.plan.source(Source::NamespaceAt { kind: Kind::Cgroup, path: path.clone() });
+                self.plan.step(Step::Join { slot, kind: Kind::Cgroup });
+            }
+        }
         self.plan.step(Step::Setsid);
         // So that directories and nodes get exactly the mode that is asked for.
         self.plan.step(Step::Umask(0));
@@ -134,6 +226,7 @@ impl Build<'_> {
 }
 
 /// A directory. The slash at its end makes the kernel say so when it is none.
-fn tree(path: &Path, recursive: bool, propagation: Propagation) -> Source {
-    Source::Tree { path: path.join(""), recursive, attributes: 0, attributes_recursive: false, propagation }
+fn tree(path: &Path, recursive: bool, spread: Spread, idmap: Option<IdMap>) -> Source {
+    let change = AttributeChange::default();
+    Source::Tree { path: path.join(""), recursive, change, spread, idmap }
 }

@@ -4,26 +4,10 @@ use std::path::Path;
 
 use super::Build;
 use crate::container::plan::step::{Create, Step, Target};
-use crate::container::plan::{Slot, Source};
+use crate::container::plan::{Slot, Source, Spread};
 use crate::error::{Error, Result};
-use crate::spec::{Mount, MountKind, NamespaceMode, PidMode, Propagation};
-use crate::sys::mount::attr;
-
-/// The device nodes of every container (OCI runtime-spec, "Default Devices").
-const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// The links in `/dev` (OCI runtime-spec, "Dev symbolic links").
-const LINKS: [(&str, &str); 5] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// The directories in `/dev` that other filesystems are mounted on.
-const DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
+use crate::spec::{Mount, MountKind, NamespaceMode, PidMode};
+use crate::sys::mount::{AttributeChange, attr};
 
 impl Build<'_> {
     pub(super) fn mounts(&mut self) -> Result<()> {
@@ -58,7 +42,14 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn mount_at(&mut self, slot: Slot, what: String, path: String, create: Create, target: Target) {
+    pub(super) fn mount_at(
+        &mut self,
+        slot: Slot,
+        what: String,
+        path: String,
+        create: Create,
+        target: Target,
+    ) {
         if target == Target::NoSymlinks
             && let Some((_, base, below)) = self.fresh.iter().find(|(place, ..)| *place == path)
         {
@@ -69,53 +60,40 @@ impl Build<'_> {
         self.plan.step(Step::MountAt { slot, what, path, create, target });
     }
 
-    /// A fresh `/dev` with nothing in it but what every container may have.
-    fn dev(&mut self) {
-        let options = vec![("mode", "755".to_string()), ("size", "65536k".to_string())];
-        let slot = self.new_filesystem("tmpfs", options, attr::NOSUID | attr::NOEXEC);
-        self.mount_at(slot, "a tmpfs".to_string(), "/dev".to_string(), Create::Directory, Target::NoSymlinks);
-        for (name, major, minor) in DEVICES {
-            self.plan.step(Step::MknodAt { slot, name, major, minor });
-        }
-        for (name, target) in LINKS {
-            self.plan.step(Step::SymlinkAt { slot, name, target });
-        }
-        for name in DIRECTORIES {
-            self.plan.step(Step::MkdirAt { slot, name, mode: 0o755 });
-            self.fresh.push((format!("/dev/{name}"), slot, name));
-        }
-    }
-
     fn mount(&mut self, mount: &Mount) -> Result<()> {
         if self.is_late(mount)? { Ok(()) } else { self.mount_now(mount) }
     }
 
     pub(super) fn mount_now(&mut self, mount: &Mount) -> Result<()> {
+        self.check_propagation(mount)?;
         let path = mount.destination.display().to_string();
-        let mut attributes = 0;
-        for (on, bit) in [
-            (mount.readonly, attr::RDONLY),
-            (mount.nosuid, attr::NOSUID),
-            (mount.nodev, attr::NODEV),
-            (mount.noexec, attr::NOEXEC),
-        ] {
-            if on {
-                attributes |= bit;
-            }
+        let mut attributes = mount.fresh_attributes();
+        let is_tmpfs = matches!(mount.kind, MountKind::Tmpfs { .. });
+        let late_readonly = is_tmpfs && attributes & attr::RDONLY != 0;
+        if late_readonly {
+            attributes &= !attr::RDONLY;
         }
+        let idmap = mount.idmap.clone();
         let mut target = Target::NoSymlinks;
         let mut create = Create::Directory;
         let host_ipc = self.pod.spec.namespaces.ipc == NamespaceMode::Host;
         let (slot, what) = match &mount.kind {
             MountKind::Bind { source, recursive } => {
-                target = Target::Anywhere;
+                // A file of the kernel's own is where it says, without links on the way.
+                if !mount.destination.starts_with("/proc") {
+                    target = Target::Anywhere;
+                }
                 create = Create::LikeSource;
                 let slot = self.host_tree(Source::Tree {
                     path: source.clone(),
                     recursive: *recursive,
-                    attributes,
-                    attributes_recursive: mount.readonly_recursive,
-                    propagation: mount.propagation,
+                    change: mount.change(),
+                    spread: Spread {
+                        propagation: mount.propagation,
+                        recursive: mount.propagation_recursive,
+                        required: true,
+                    },
+                    idmap,
                 });
                 (slot, source.display().to_string())
             }
@@ -123,7 +101,8 @@ impl Build<'_> {
                 target = Target::Anywhere;
                 let mut options = vec![("mode", format!("{:o}", mode.unwrap_or(0o1777)))];
                 options.extend(size.map(|size| ("size", size.to_string())));
-                (self.new_filesystem("tmpfs", options, attributes), "a tmpfs".to_string())
+                let data = self.options_of_host(mount)?;
+                (self.new_filesystem_with("tmpfs", options, attributes, &data), "a tmpfs".to_string())
             }
             MountKind::Volume { name, sub_path } => {
                 target = Target::Anywhere;
@@ -137,26 +116,41 @@ impl Build<'_> {
                 let source = Source::Volume {
                     name: name.clone(),
                     sub_path: sub_path.clone(),
-                    attributes,
-                    attributes_recursive: mount.readonly_recursive,
+                    change: mount.change(),
+                    propagation: mount.propagation,
+                    idmap,
                 };
                 (self.plan.source(source), format!("volume {name:?}"))
             }
-            MountKind::Proc => (self.proc(attributes), "proc".to_string()),
+            MountKind::Filesystem { fstype, source } => {
+                target = Target::Anywhere;
+                create = Create::LikeSource;
+                let slot = self.host_tree(Source::Filesystem {
+                    fstype: fstype.clone(),
+                    source: source.clone(),
+                    data: mount.data.clone(),
+                    attributes,
+                    propagation: mount.propagation,
+                    idmap,
+                });
+                (slot, fstype.clone())
+            }
+            MountKind::Proc => (self.proc(attributes, &mount.data)?, "proc".to_string()),
             MountKind::Sysfs => {
-                let slot = self.new_filesystem("sysfs", Vec::new(), attributes);
+                let slot = self.new_filesystem_with("sysfs", Vec::new(), attributes, &mount.data);
                 self.fresh.push((format!("{path}/fs/cgroup"), slot, "fs/cgroup"));
                 (slot, "sysfs".to_string())
             }
             MountKind::Cgroup => {
-                (self.new_filesystem("cgroup2", Vec::new(), attributes), "cgroup2".to_string())
+                let slot = self.new_filesystem_with("cgroup2", Vec::new(), attributes, &mount.data);
+                (slot, "cgroup2".to_string())
             }
             MountKind::Devpts => {
                 let mut options = vec![("ptmxmode", "0666".to_string()), ("mode", "0620".to_string())];
                 if self.has_gid(5) {
                     options.push(("gid", "5".to_string()));
                 }
-                (self.new_filesystem("devpts", options, attributes), "devpts".to_string())
+                (self.new_filesystem_with("devpts", options, attributes, &mount.data), "devpts".to_string())
             }
             MountKind::Shm if host_ipc => {
                 (self.plan.source(host_tree("/dev/shm", attributes)), "the host's /dev/shm".to_string())
@@ -170,17 +164,41 @@ impl Build<'_> {
                 (self.plan.source(Source::PodMqueue { attributes }), "the pod's mqueue".to_string())
             }
         };
-        self.mount_at(slot, what, path, create, target);
+        if mount.copy_up {
+            let with_mode = |option: &String| option.starts_with("mode=");
+            let keep_mode = matches!(mount.kind, MountKind::Tmpfs { mode: Some(_), .. })
+                || mount.data.iter().any(with_mode);
+            self.plan.step(Step::CopyUp { slot, path: path.clone(), keep_mode });
+        }
+        self.mount_at(slot, what, path.clone(), create, target);
+        if is_tmpfs && same_path(&mount.destination, Path::new("/dev")) {
+            self.furnish_dev(slot);
+        }
+        if late_readonly {
+            self.late_readonly.push((slot, path));
+        }
         Ok(())
     }
 
-    fn proc(&mut self, attributes: u64) -> Slot {
-        match self.pod.pid_mode(self.container) {
-            PidMode::Container | PidMode::Host => self.new_filesystem("proc", Vec::new(), attributes),
+    fn proc(&mut self, attributes: u64, data: &[String]) -> Result<Slot> {
+        let mode = self.pod.pid_mode(self.container);
+        if let (Some(option), PidMode::Pod | PidMode::Target(_)) = (data.first(), mode) {
+            return Err(Error::invalid(
+                "mounts[\"/proc\"]",
+                format!(
+                    "option {option:?}: the proc of a PID namespace that others have, too, stays as it is"
+                ),
+            ));
+        }
+        Ok(match mode {
+            PidMode::Container | PidMode::Host => {
+                self.new_filesystem_with("proc", Vec::new(), attributes, data)
+            }
             // Nothing mounts a proc of a PID namespace from outside it before Linux 6.17: take the one that is there.
             PidMode::Pod => self.plan.source(Source::PodProc { attributes }),
             PidMode::Target(name) => self.plan.source(Source::TargetProc { name: name.clone(), attributes }),
-        }
+            PidMode::Path(path) => self.plan.source(Source::ProcAt { path: path.clone(), attributes }),
+        })
     }
 
     /// Hides what is to be hidden: in a pod with a user namespace what is in the proc `late`, when that is there.
@@ -214,9 +232,9 @@ fn host_tree(path: &str, attributes: u64) -> Source {
     Source::Tree {
         path: path.into(),
         recursive: false,
-        attributes,
-        attributes_recursive: false,
-        propagation: Propagation::Private,
+        change: AttributeChange { set: attributes, ..AttributeChange::default() },
+        spread: Spread::PRIVATE,
+        idmap: None,
     }
 }
 

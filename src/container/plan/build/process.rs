@@ -23,9 +23,14 @@ impl Build<'_> {
         let container = self.container;
         let security = &container.security;
         let streams = [&container.stdio.stdin, &container.stdio.stdout, &container.stdio.stderr];
+        let hooks = &container.hooks.start_container;
+        let state = (!hooks.is_empty()).then(|| self.plan.source(Source::HookState));
         let mut null = None;
         let mut stdio = [Slot(0); 3];
         for (index, stream) in streams.into_iter().enumerate() {
+            if container.terminal {
+                break;
+            }
             stdio[index] = if *stream == Stdio::Null {
                 *null.get_or_insert_with(|| {
                     let slot = self.plan.slot();
@@ -36,21 +41,24 @@ impl Build<'_> {
                 self.plan.source(Source::Stdio(index))
             };
         }
-        self.plan.step(Step::Pivot);
+        // In a pod with a user namespace that was done before init entered it, or is done before it enters the container.
+        let done = if self.inside.is_some() { self.with_host_privileges()? } else { self.pod.ids.is_some() };
+        self.arrive();
+        if container.terminal {
+            stdio = [self.terminal()?; 3];
+        }
         self.plan.step(Step::Stdio(stdio));
-        let enters = match self.pod.pid_mode(container) {
-            PidMode::Container | PidMode::Host => None,
-            PidMode::Pod => Some(Source::Namespace(Kind::Pid)),
-            PidMode::Target(name) => Some(Source::TargetPid(name.clone())),
-        };
-        let enters_pid = enters.is_some();
-        if let Some(source) = enters {
-            let slot = self.plan.source(source);
-            self.plan.step(Step::Join { slot, kind: Kind::Pid });
+        let enters_pid = self.enters_pid();
+        if !done {
+            self.join_pid();
         }
         for limit in &container.rlimits {
             self.plan.step(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
         }
+        if !done {
+            self.privileged_attributes()?;
+        }
+        self.last_attributes(enters_pid)?;
         let filter = filter(container)?.map(Step::Seccomp);
         // Loading a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it comes last.
         let late = if security.no_new_privileges {
@@ -63,8 +71,7 @@ impl Build<'_> {
             uid: container.user.uid,
             gid: container.user.gid,
             groups: container.user.additional_gids.clone(),
-            bounding: security.capabilities.bounding.bits(),
-            ambient: security.capabilities.ambient.bits(),
+            capabilities: security.capabilities.bits(container.user.uid),
         });
         if security.no_new_privileges {
             self.plan.step(Step::NoNewPrivileges);
@@ -74,9 +81,60 @@ impl Build<'_> {
         if enters_pid {
             self.plan.step(Step::EnterPid);
         }
-        self.plan.step(Step::Barrier);
+        if container.terminal {
+            self.plan.step(Step::ControllingTerminal);
+        }
+        if container.detached {
+            let slot = self.plan.source(Source::StartSocket);
+            self.plan.step(Step::BarrierForAll { slot });
+        } else {
+            self.plan.step(Step::Barrier);
+        }
         self.plan.steps.extend(late);
+        self.start_hooks(state);
         self.exec()
+    }
+
+    /// Whether the process enters a PID namespace of others.
+    fn enters_pid(&self) -> bool {
+        match self.pod.pid_mode(self.container) {
+            PidMode::Host => false,
+            PidMode::Container => self.inside.is_some(),
+            PidMode::Pod | PidMode::Target(_) | PidMode::Path(_) => true,
+        }
+    }
+
+    /// Whether init forks on the way into its PID namespace.
+    pub(super) fn forks(&self) -> bool {
+        self.enters_pid()
+            || self.pod.ids.is_some() && *self.pod.pid_mode(self.container) == PidMode::Container
+    }
+
+    /// Says which PID namespace is entered later, if one of others is.
+    pub(super) fn join_pid(&mut self) {
+        let slot = match (self.pod.pid_mode(self.container), self.inside) {
+            (PidMode::Host, _) | (PidMode::Container, None) => return,
+            (_, Some(process)) => process,
+            (PidMode::Pod, None) => self.plan.source(Source::Namespace(Kind::Pid)),
+            (PidMode::Target(name), None) => self.plan.source(Source::TargetPid(name.clone())),
+            (PidMode::Path(path), None) => {
+                self.plan.source(Source::NamespaceAt { kind: Kind::Pid, path: path.clone() })
+            }
+        };
+        self.plan.step(Step::Join { slot, kind: Kind::Pid });
+    }
+
+    fn start_hooks(&mut self, state: Option<Slot>) {
+        let Some(stdin) = state else { return };
+        for hook in &self.container.hooks.start_container {
+            self.plan.step(Step::RunHook {
+                stdin,
+                path: hook.path.display().to_string(),
+                args: hook.argv(),
+                env: hook.env.clone(),
+                timeout: hook.timeout,
+            });
+        }
     }
 
     fn exec(&mut self) -> Result<()> {
@@ -115,7 +173,7 @@ impl Build<'_> {
 
 /// The filter of a container, compiled once per profile and kept.
 fn filter(container: &ContainerSpec) -> Result<Option<Arc<Program>>> {
-    match container.security.seccomp {
+    match &container.security.seccomp {
         SeccompProfile::Unconfined => Ok(None),
         SeccompProfile::RuntimeDefault => {
             seccomp::default_program(container.security.capabilities.bounding.bits()).map(Some).map_err(
@@ -126,5 +184,8 @@ fn filter(container: &ContainerSpec) -> Result<Option<Arc<Program>>> {
                 },
             )
         }
+        SeccompProfile::Custom(profile) => seccomp::custom_program(profile)
+            .map(Some)
+            .map_err(|error| Error::invalid("security.seccomp", error.to_string())),
     }
 }

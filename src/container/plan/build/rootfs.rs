@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Build, LAYERS, ROOT, UPPER, tree};
+use crate::container::plan::Spread;
 use crate::container::plan::step::Step;
 use crate::spec::{Propagation, Rootfs, Upper};
 use crate::sys::mount::attr;
@@ -11,7 +12,18 @@ impl Build<'_> {
     pub(super) fn rootfs(&mut self) {
         match &self.container.rootfs {
             Rootfs::Directory { path, readonly } => {
-                let slot = self.host_tree(tree(path, true, Propagation::Private));
+                let spread = match self.container.rootfs_propagation {
+                    // What is mounted on the host comes, if the host has anything to share.
+                    Propagation::Slave => Spread {
+                        propagation: Propagation::Slave,
+                        recursive: self.container.rootfs_propagation_recursive,
+                        required: false,
+                    },
+                    // Nothing goes out to the host: the other kinds are set when the container has left it.
+                    _ => Spread::PRIVATE,
+                };
+                let idmap = self.container.rootfs_idmap.clone();
+                let slot = self.host_tree(tree(path, true, spread, idmap));
                 if *readonly {
                     // All of it; the top mount is opened again until the mount points are made.
                     self.plan.step(Step::SetAttributes {
@@ -37,9 +49,10 @@ impl Build<'_> {
     /// Layers are attached in the container's own mount namespace and mounted from there: Linux 6.1 takes no layer
     /// that is not. They vanish with the template when init pivots; the overlay keeps private copies.
     fn overlay(&mut self, lower: &[PathBuf], upper: &Upper) {
+        let idmap = self.container.rootfs_idmap.clone();
         let mut options = String::from("lowerdir=");
         for (index, layer) in lower.iter().enumerate() {
-            let slot = self.host_tree(tree(layer, false, Propagation::Private));
+            let slot = self.host_tree(tree(layer, false, Spread::PRIVATE, idmap.clone()));
             let path = format!("{LAYERS}/{index}");
             options += if index == 0 { "" } else { ":" };
             options += &path;
@@ -64,7 +77,7 @@ impl Build<'_> {
                     .take_while(|(a, b)| a == b)
                     .map(|(a, _)| a)
                     .collect();
-                let slot = self.host_tree(tree(&common, true, Propagation::Private));
+                let slot = self.host_tree(tree(&common, true, Spread::PRIVATE, idmap));
                 self.plan.step(Step::Attach { slot, path: UPPER.to_string() });
                 let inside = |path: &Path| {
                     let rest = path.strip_prefix(&common).unwrap_or(path);
@@ -77,6 +90,14 @@ impl Build<'_> {
         self.plan.step(Step::MountOverlay { options });
     }
 
+    pub(super) fn root_propagation(&mut self) {
+        let (propagation, recursive) =
+            (self.container.rootfs_propagation, self.container.rootfs_propagation_recursive);
+        if matches!(propagation, Propagation::Shared | Propagation::Unbindable) {
+            self.plan.step(Step::RootPropagation { propagation, recursive });
+        }
+    }
+
     pub(super) fn enter_root(&mut self) {
         let (Rootfs::Directory { readonly, .. } | Rootfs::Overlay { readonly, .. }) = &self.container.rootfs;
         if self.container.cwd != Path::new("/") {
@@ -84,6 +105,9 @@ impl Build<'_> {
         }
         if *readonly {
             self.plan.step(Step::RootReadonly);
+        }
+        if self.container.hooks.during_creation() {
+            self.plan.step(Step::Pause);
         }
     }
 }

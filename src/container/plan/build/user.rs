@@ -11,31 +11,72 @@ use super::{Build, NOSUID_NODEV_NOEXEC};
 use crate::container::plan::step::Step;
 use crate::container::plan::{PROC_OF_HOST, Plan, Slot, Source};
 use crate::error::{Error, Result};
-use crate::spec::{IdMappings, MessageQueueSpec, Mount, MountKind, PidMode, sysctl_path};
+use crate::spec::{
+    CgroupNamespace, Device, IdMappings, MessageQueueSpec, Mount, MountKind, PidMode, Propagation,
+    sysctl_path,
+};
 use crate::sys::namespace::Kind;
 
 /// A hard limit from which on init can work with it.
 const COMFORT: u64 = 8192;
 
 impl Build<'_> {
-    /// Ids of the container must be ids of the pod.
+    /// Ids of the process must be ids of the pod.
     pub(super) fn check_ids(&self) -> Result<()> {
-        let Some(ids) = self.pod.ids else { return Ok(()) };
         let user = &self.container.user;
-        let unmapped = |field: &str, id: u32| {
-            Error::invalid(field, format!("id {id} has no id on the host in the pod's user namespace"))
+        self.host_uid("user.uid", user.uid)?;
+        self.host_gid("user.gid", user.gid)?;
+        user.additional_gids.iter().try_for_each(|gid| self.host_gid("user.additionalGids", *gid).map(drop))
+    }
+
+    /// What a user id of the specification is on the host.
+    fn host_uid(&self, field: &str, uid: u32) -> Result<u32> {
+        self.pod.ids.map_or(Some(uid), |ids| ids.host_uid(uid)).ok_or_else(|| unmapped(field, uid))
+    }
+
+    /// What a group id of the specification is on the host.
+    fn host_gid(&self, field: &str, gid: u32) -> Result<u32> {
+        self.pod.ids.map_or(Some(gid), |ids| ids.host_gid(gid)).ok_or_else(|| unmapped(field, gid))
+    }
+
+    /// A device node as init makes it, with the host's ids.
+    pub(super) fn device_of_host(&self, device: &Device) -> Result<Device> {
+        let mut device = device.clone();
+        device.uid = self.host_uid("devices[].uid", device.uid)?;
+        device.gid = self.host_gid("devices[].gid", device.gid)?;
+        Ok(device)
+    }
+
+    /// The options of a tmpfs as the host's side takes them: its owner's ids are those inside.
+    pub(super) fn options_of_host(&self, mount: &Mount) -> Result<Vec<String>> {
+        let field = || format!("mounts[{:?}].data", mount.destination.display().to_string());
+        let number = |id: &str| {
+            id.parse()
+                .map_err(|_| Error::invalid(field(), format!("{id:?} is no id in the pod's user namespace")))
         };
-        if ids.host_uid(user.uid).is_none() {
-            return Err(unmapped("user.uid", user.uid));
-        }
-        for (field, gid) in std::iter::once(("user.gid", &user.gid))
-            .chain(user.additional_gids.iter().map(|gid| ("user.additionalGids", gid)))
-        {
-            if ids.host_gid(*gid).is_none() {
-                return Err(unmapped(field, *gid));
-            }
-        }
-        Ok(())
+        mount
+            .data
+            .iter()
+            .map(|option| match (self.pod.ids, option.split_once('=')) {
+                (Some(_), Some(("uid", id))) => Ok(format!("uid={}", self.host_uid(&field(), number(id)?)?)),
+                (Some(_), Some(("gid", id))) => Ok(format!("gid={}", self.host_gid(&field(), number(id)?)?)),
+                _ => Ok(option.clone()),
+            })
+            .collect()
+    }
+
+    /// What cannot be had of a mount where the pod has a user namespace.
+    pub(super) fn check_propagation(&self, mount: &Mount) -> Result<()> {
+        let why = match mount.propagation {
+            _ if self.pod.ids.is_none() => return Ok(()),
+            Propagation::Private | Propagation::Slave => return Ok(()),
+            // The kernel makes slaves of the copies in a mount namespace of lesser privilege.
+            Propagation::Shared => "nothing that is mounted in a user namespace propagates out of it",
+            // An unbindable mount is not in the copy of the root, and a locked one must be.
+            Propagation::Unbindable => "an unbindable mount cannot get into a user namespace",
+        };
+        let field = format!("mounts[{:?}].propagation", mount.destination.display().to_string());
+        Err(Error::invalid(field, format!("{why}; leave it out, or give the pod no user namespace")))
     }
 
     /// Whether a group id is one of the pod's.
@@ -43,10 +84,12 @@ impl Build<'_> {
         self.pod.ids.is_none_or(|ids| ids.host_gid(gid).is_some())
     }
 
-    /// A tree of the host, with the pod's ids unless it is to have its own.
+    /// Files of the host, with the pod's ids unless they are to keep their own, or get others.
     pub(super) fn host_tree(&mut self, source: Source) -> Slot {
+        let has_own =
+            matches!(source, Source::Tree { idmap: Some(_), .. } | Source::Filesystem { idmap: Some(_), .. });
         let slot = self.plan.source(source);
-        if self.pod.ids.is_some() && !self.pod.spec.unmapped_mounts {
+        if self.pod.ids.is_some() && !self.pod.spec.unmapped_mounts && !has_own {
             self.plan.mapped.push(slot);
         }
         slot
@@ -92,19 +135,39 @@ impl Build<'_> {
         Ok(late)
     }
 
+    /// What takes privileges of the host, before they are gone, where they go with the host's user namespace. Returns
+    /// whether that is so.
+    pub(super) fn with_host_privileges(&mut self) -> Result<bool> {
+        if self.pod.ids.is_none() {
+            return Ok(false);
+        }
+        // To raise a limit; what is exact comes later, and is lower.
+        for limit in self.container.rlimits.iter().filter(|limit| limit.hard >= COMFORT) {
+            self.plan.step(Step::Rlimit { resource: limit.resource, soft: limit.hard, hard: limit.hard });
+        }
+        // The pod's own PID namespace would let in its root, too; one that is given may be the host's.
+        self.join_pid();
+        self.privileged_attributes()?;
+        Ok(true)
+    }
+
     pub(super) fn enter_user(&mut self) -> Result<()> {
         if self.pod.ids.is_none() {
             return Ok(());
         }
         let own_pid = *self.pod.pid_mode(self.container) == PidMode::Container;
+        if !self.container.hooks.create_container.is_empty() {
+            self.plan.step(Step::TakeRootBack);
+        }
         if own_pid && !self.late.is_empty() {
             show_proc(&mut self.plan);
         }
-        // To raise a limit takes a privilege of the host; what is exact comes later, and is lower.
-        for limit in self.container.rlimits.iter().filter(|limit| limit.hard >= COMFORT) {
-            self.plan.step(Step::Rlimit { resource: limit.resource, soft: limit.hard, hard: limit.hard });
+        self.with_host_privileges()?;
+        let mut more = if own_pid { CloneFlags::CLONE_NEWPID } else { CloneFlags::empty() };
+        if self.container.cgroup_namespace == CgroupNamespace::Container {
+            more |= CloneFlags::CLONE_NEWCGROUP;
         }
-        enter(&mut self.plan, if own_pid { CloneFlags::CLONE_NEWPID } else { CloneFlags::empty() });
+        enter(&mut self.plan, more);
         self.plan.step(Step::CopyRoot);
         if own_pid {
             self.plan.step(Step::EnterPid);
@@ -129,11 +192,15 @@ pub(super) fn show_proc(plan: &mut Plan) {
     plan.step(Step::Attach { slot, path: PROC_OF_HOST.to_string() });
 }
 
-/// Leaves the user namespace of the host, with a mount and a cgroup namespace that belong to the pod's.
+fn unmapped(field: &str, id: u32) -> Error {
+    Error::invalid(field, format!("id {id} has no id on the host in the pod's user namespace"))
+}
+
+/// Leaves the user namespace of the host, with a mount namespace and others that belong to the pod's.
 pub(super) fn enter(plan: &mut Plan, more: CloneFlags) {
     let slot = plan.source(Source::Namespace(Kind::User));
     plan.step(Step::EnterUser { slot });
-    plan.step(Step::Unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP | more));
+    plan.step(Step::Unshare(CloneFlags::CLONE_NEWNS | more));
 }
 
 /// The plan of an init that is born in new namespaces of a new user namespace, or makes them in a given one, and stays
@@ -176,7 +243,7 @@ pub(crate) fn sysctls(network: bool, ipc: bool, parameters: &[(&str, &str)]) -> 
         plan.step(Step::Join { slot, kind });
     }
     let slot = plan.source(Source::Namespace(Kind::User));
-    let proc = plan.source(Source::Proc);
+    let proc = plan.source(Source::PrivateProc);
     plan.step(Step::EnterUser { slot });
     for (name, value) in parameters {
         let path = format!("sys/{}", sysctl_path(name));

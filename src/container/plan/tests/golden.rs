@@ -1,8 +1,10 @@
 //! The plan of an ordinary container, word by word: a change of it is a change of what every container is, and is to
 //! be seen in a review.
 
-use crate::container::plan::{PodContext, compile, reaper};
-use crate::spec::{ContainerSpec, IdMappings, Mount, MountKind, PidMode, PodSpec, Rootfs, UserMode};
+use crate::container::plan::{PodContext, compile, compile_exec, reaper};
+use crate::spec::{
+    ContainerSpec, ExecSpec, IdMappings, Mount, MountKind, PidMode, PodSpec, Rootfs, UserMode,
+};
 
 /// The number of instructions of a filter is tested where filters are.
 fn without_counts(text: &str) -> String {
@@ -94,4 +96,12 @@ fn nothing_is_mounted_below_what_comes_later() {
         .mount(Mount::bind("/data", "/other/self"));
     let error = compile(&PodContext { spec: &pod, ids: ids(&pod) }, &spec).unwrap_err();
     assert!(error.to_string().contains("is below /other"), "{error}");
+}
+
+#[test]
+fn the_plan_of_another_program_in_a_container() {
+    let container = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]).cwd("/work");
+    let whole = ExecSpec::new(["other", "argument"]).user(1000, 1000).over(&container).unwrap();
+    let plan = compile_exec(&PodContext { spec: &PodSpec::new("web"), ids: None }, &whole).unwrap();
+    is_golden(&without_counts(&plan.to_string()), "exec.txt", include_str!("exec.txt"));
 }

@@ -1,6 +1,7 @@
 //! Plans: what is written is what is read, no bytes can harm the reader, sizes are bounded, and the plan of an ordinary
 //! container is the one that is meant.
 
+mod attributes;
 mod golden;
 mod mutated;
 mod roundtrip;
@@ -65,8 +66,8 @@ impl<'a> Fields<'a> {
 /// The fields of an operation in the order in which init reads them; see `init/`.
 fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
     match operation {
-        wire::JOIN => f.u32().and(f.u32()).map(drop),
-        wire::UNSHARE | wire::UMASK | wire::SEND_FD => f.u32().map(drop),
+        wire::JOIN | wire::JOIN_PROCESS => f.u32().and(f.u32()).map(drop),
+        wire::UNSHARE | wire::UMASK | wire::SEND_FD | wire::BARRIER_FOR_ALL => f.u32().map(drop),
         wire::NEW_FILESYSTEM => {
             f.u32()?;
             f.u32()?;
@@ -80,12 +81,8 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         wire::OWN_FILES => f.u32().and(f.u32()).map(drop),
         wire::ENTER_USER => f.u32().map(drop),
         wire::COPY_ROOT => f.text(),
+        wire::TAKE_ROOT_BACK => f.text().and_then(|()| f.text()),
         wire::MAKE_QUEUE => f.text().and_then(|()| (0..5).try_for_each(|_| f.u32().map(drop))),
-        wire::WRITE_AT => {
-            f.u32()?;
-            f.text()?;
-            f.text()
-        }
         wire::ATTACH => f.u32().and_then(|_| f.text()),
         wire::MOUNT => (0..4).try_for_each(|_| f.text()),
         wire::MKDIR => f.text().and_then(|()| f.u32().map(drop)),
@@ -113,6 +110,23 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             f.text()?;
             (0..3).try_for_each(|_| f.u32().map(drop))
         }
+        wire::NEW_FILESYSTEM_WITH => {
+            f.u32()?;
+            f.u32()?;
+            f.text()?;
+            for _ in 0..f.u32()? {
+                f.text()?;
+                f.text()?;
+            }
+            (0..f.u32()?).try_for_each(|_| f.text())
+        }
+        wire::ROOT_PROPAGATION => f.u32().and_then(|_| f.u64()),
+        wire::COPY_UP => f.u32().and(f.text()).and_then(|()| f.u32().map(drop)),
+        wire::DEVICE => {
+            f.text()?;
+            f.text()?;
+            (0..6).try_for_each(|_| f.u32().map(drop))
+        }
         wire::SYMLINK_AT => {
             f.u32()?;
             f.text()?;
@@ -137,12 +151,11 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         wire::IDENTITY => {
             f.u32()?;
             f.u32()?;
-            f.u64()?;
-            f.u64()?;
+            (0..5).try_for_each(|_| f.u64())?;
             f.u32()?;
             f.bytes()
         }
-        wire::SECCOMP => f.u32().and_then(|_| f.bytes()),
+        wire::SECCOMP | wire::SECCOMP_LISTENER => f.u32().and_then(|_| f.bytes()),
         wire::EXEC => {
             let counts = [f.u32()?, f.u32()?, f.u32()?];
             let total = counts.iter().fold(0_u32, |sum, count| sum.saturating_add(*count));
@@ -152,12 +165,36 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::RUN_HOOK => {
+            f.u32()?;
+            f.u64()?;
+            f.text()?;
+            let total = f.u32()?.saturating_add(f.u32()?);
+            if total as usize + 2 > wire::MAX_HOOK_WORDS {
+                return Err(Malformed);
+            }
+            (0..total).try_for_each(|_| f.text())
+        }
+        wire::WRITE_PROC => {
+            f.u32()?;
+            f.text()?;
+            f.text()
+        }
+        wire::SCHEDULER => {
+            (0..3).try_for_each(|_| f.u32().map(drop))?;
+            (0..4).try_for_each(|_| f.u64())
+        }
+        wire::IO_PRIORITY | wire::PERSONALITY | wire::ENTER_TIME => f.u32().map(drop),
+        wire::AFFINITY => f.bytes(),
+        wire::TERMINAL => (0..6).try_for_each(|_| f.u32().map(drop)),
         wire::SETSID
+        | wire::PAUSE
         | wire::ROOT_READONLY
         | wire::PIVOT
         | wire::NO_NEW_PRIVILEGES
         | wire::ENTER_PID
         | wire::BARRIER
+        | wire::CONTROLLING_TERMINAL
         | wire::REAP => Ok(()),
         _ => Err(Malformed),
     }

@@ -54,13 +54,22 @@ fn operations_have_numbers_of_their_own() {
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..5000 {
         let step = steps::any_step().new_tree(&mut runner).unwrap().current();
-        let name = format!("{step:?}").split([' ', '(', '{']).next().unwrap().to_string();
+        let name = match &step {
+            // One step of the kernel's for several of ours, or the other way round.
+            Step::Join { .. } | Step::JoinTime { .. } => "join".into(),
+            Step::Unshare(_) | Step::UnshareTime => "unshare".into(),
+            Step::WriteProc { .. } | Step::SetSysctl { .. } => "write".into(),
+            step => format!("{step:?}").split([' ', '(', '{']).next().unwrap().to_string(),
+        };
+        // This one is another in words only.
+        if let Step::MountReadonly { .. } = step {
+            continue;
+        }
         let other = seen.insert(expected(&step).0, name.clone());
         assert!(other.is_none_or(|other| other == name), "{name}");
     }
-    // Every operation was met, up to the last one.
-    assert_eq!(
-        seen.into_keys().collect::<Vec<_>>(),
-        (wire::JOIN..=wire::MOUNT_BELOW).chain(wire::OWN_FILES..=wire::WRITE_AT).collect::<Vec<_>>()
-    );
+    // Every operation was met.
+    let mut all = wire::OPERATIONS.to_vec();
+    all.sort_unstable();
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), all);
 }

@@ -2,6 +2,7 @@
 //! what it promises, and the program against the kernel.
 
 mod compile;
+mod custom;
 mod defaults;
 mod document;
 mod evaluate;

@@ -1,0 +1,54 @@
+//! Changing limits of what runs.
+
+use std::ffi::{c_char, c_int};
+
+use pericarp::Resources;
+
+use crate::caller::Caller;
+use crate::container::pericarp_container_t;
+use crate::error::pericarp_error_t;
+use crate::json;
+use crate::pod::pericarp_pod_t;
+
+/// Changes limits of a pod as a whole while it runs: `json` is a `Resources` object. What it leaves out keeps its value.
+///
+/// Ownership: the caller keeps `pod` and `json`.
+/// Errors: `INVALID_SPEC`; `UNSUPPORTED` for a limit whose controller this machine lacks; what the kernel says. Then no
+/// limit is changed.
+/// Threads: any.
+/// Rust: `Pod::update`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_update_json(
+    pod: *const pericarp_pod_t,
+    json: *const c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let resources: Resources = json::read(caller.text(json, "json")?)?;
+        caller.handle(pod, "pod")?.pod.update(&resources)?;
+        Ok(())
+    })
+}
+
+/// Changes limits of a container while it runs: `json` is a `Resources` object. What it leaves out keeps its value.
+///
+/// Ownership: the caller keeps `container` and `json`.
+/// Errors: as `pericarp_pod_update_json`.
+/// Threads: any.
+/// Rust: `Container::update`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_container_update_json(
+    container: *const pericarp_container_t,
+    json: *const c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let resources: Resources = json::read(caller.text(json, "json")?)?;
+        caller.handle(container, "container")?.container.update(&resources)?;
+        Ok(())
+    })
+}

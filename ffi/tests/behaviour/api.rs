@@ -1,0 +1,131 @@
+//! What both interfaces can do, in the words of the Rust one.
+
+use std::fmt;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use pericarp::spec::{
+    IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
+};
+use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExitStatus, NamespaceKind, NodeOptions, PodSpec};
+use serde_json::Value;
+
+/// All that an error tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    pub kind: ErrorKind,
+    pub errno: Option<i32>,
+    pub step: String,
+    pub subject: Option<String>,
+    pub message: String,
+}
+
+pub type Res<T> = Result<T, Failure>;
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind, self.message)
+    }
+}
+
+/// One of the interfaces.
+pub trait Api: Sync {
+    fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>>;
+}
+
+pub trait NodeApi: Send + Sync {
+    /// One more handle.
+    fn again(&self) -> Box<dyn NodeApi>;
+    fn create_pod(&self, spec: &PodSpec) -> Res<Box<dyn PodApi>>;
+    /// By the setters in Rust and by the structure in C, which say less than the specification.
+    fn create_simple_pod(&self, simple: &Simple) -> Res<Box<dyn PodApi>>;
+    fn pods(&self) -> Res<Vec<Box<dyn PodApi>>>;
+    fn open_pod(&self, id_or_name: &str) -> Res<Box<dyn PodApi>>;
+    /// As the JSON of the header.
+    fn recover(&self) -> Res<Value>;
+    fn controllers(&self) -> Vec<String>;
+    fn remove(&self) -> Res<()>;
+}
+
+/// What `pericarp_pod_options_t` says.
+#[derive(Default)]
+pub struct Simple {
+    pub name: String,
+    pub namespace: Option<String>,
+    pub hostname: Option<String>,
+    pub shm_size: Option<u64>,
+    pub ephemeral: bool,
+    pub hostname_files: bool,
+    pub host_network: bool,
+    pub host_ipc: bool,
+    pub host_uts: bool,
+    pub shared_pid: bool,
+    pub host_pid: bool,
+}
+
+pub trait PodApi: Send + Sync {
+    fn again(&self) -> Box<dyn PodApi>;
+    fn id(&self) -> String;
+    fn name(&self) -> String;
+    fn namespace(&self) -> String;
+    fn cgroup_path(&self) -> String;
+    /// Nanoseconds since 1970.
+    fn created_at(&self) -> u64;
+    fn node(&self) -> Box<dyn NodeApi>;
+    fn spec(&self) -> PodSpec;
+    fn label(&self, key: &str) -> Option<String>;
+    fn namespace_fd(&self, kind: NamespaceKind) -> Res<OwnedFd>;
+    fn namespace_inode(&self, kind: NamespaceKind) -> Res<u64>;
+    fn create_container(&self, spec: &ContainerSpec) -> Res<Box<dyn ContainerApi>>;
+    fn run(&self, spec: &ContainerSpec) -> Res<ExitStatus>;
+    fn explain(&self, spec: &ContainerSpec) -> Res<String>;
+    fn container(&self, name: &str) -> Res<Box<dyn ContainerApi>>;
+    fn containers(&self) -> Res<Vec<Box<dyn ContainerApi>>>;
+    /// As the JSON of the header.
+    fn status(&self) -> Res<Value>;
+    fn stop(&self, grace: Duration) -> Res<()>;
+    fn freeze(&self) -> Res<()>;
+    fn thaw(&self) -> Res<()>;
+    fn remove(&self) -> Res<()>;
+
+    fn ipc_create(&self, objects: &IpcObjects) -> Res<()>;
+    fn create_shm_object(&self, object: &ShmObjectSpec) -> Res<OwnedFd>;
+    fn open_shm_object(&self, name: &str, writable: bool) -> Res<OwnedFd>;
+    fn remove_shm_object(&self, name: &str) -> Res<()>;
+    fn create_mqueue(&self, queue: &MessageQueueSpec) -> Res<()>;
+    fn remove_mqueue(&self, name: &str) -> Res<()>;
+    fn create_sysv_shm(&self, segment: &SharedMemorySpec) -> Res<i32>;
+    fn remove_sysv_shm(&self, key: i32) -> Res<()>;
+    fn create_sysv_sem(&self, set: &SemaphoreSetSpec) -> Res<i32>;
+    fn remove_sysv_sem(&self, key: i32) -> Res<()>;
+    fn create_sysv_msg(&self, queue: &SysvMessageQueueSpec) -> Res<i32>;
+    fn remove_sysv_msg(&self, key: i32) -> Res<()>;
+    /// As the JSON of `IpcListing`.
+    fn ipc_list(&self) -> Res<Value>;
+}
+
+pub trait ContainerApi: Send + Sync {
+    fn again(&self) -> Box<dyn ContainerApi>;
+    fn name(&self) -> String;
+    fn pod(&self) -> Box<dyn PodApi>;
+    fn spec(&self) -> ContainerSpec;
+    fn pid(&self) -> i32;
+    /// A copy of it.
+    fn pidfd(&self) -> Option<OwnedFd>;
+    fn take_stdin(&self) -> Option<File>;
+    fn take_stdout(&self) -> Option<File>;
+    fn take_stderr(&self) -> Option<File>;
+    fn start(&self) -> Res<()>;
+    fn signal(&self, signal: i32) -> Res<()>;
+    fn kill(&self) -> Res<()>;
+    fn wait(&self) -> Res<ExitStatus>;
+    fn wait_timeout(&self, timeout: Option<Duration>) -> Res<Option<ExitStatus>>;
+    fn try_wait(&self) -> Res<Option<ExitStatus>>;
+    fn status(&self) -> Res<ContainerStatus>;
+    fn stop(&self, grace: Duration) -> Res<ExitStatus>;
+    fn remove(&self) -> Res<()>;
+    fn processes(&self) -> Res<Vec<i32>>;
+    fn freeze(&self) -> Res<()>;
+    fn thaw(&self) -> Res<()>;
+}

@@ -1,0 +1,346 @@
+//! The Rust interface.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, UNIX_EPOCH};
+
+use pericarp::spec::{
+    IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
+    SysvMessageQueueSpec,
+};
+use pericarp::{
+    Container, ContainerSpec, ContainerStatus, Error, ExitStatus, NamespaceKind, Node, NodeOptions, Pod,
+    PodSpec,
+};
+use serde_json::{Value, json};
+
+use crate::api::*;
+
+pub struct Rust;
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure {
+            kind: error.kind(),
+            errno: error.errno(),
+            step: error.step().to_string(),
+            subject: error.subject().map(str::to_string),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl Api for Rust {
+    fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>> {
+        Ok(Box::new(Node::open(options)?))
+    }
+}
+
+fn pod(pod: Pod) -> Box<dyn PodApi> {
+    Box::new(pod)
+}
+
+fn container(container: Container) -> Box<dyn ContainerApi> {
+    Box::new(container)
+}
+
+impl NodeApi for Node {
+    fn again(&self) -> Box<dyn NodeApi> {
+        Box::new(self.clone())
+    }
+
+    fn create_pod(&self, spec: &PodSpec) -> Res<Box<dyn PodApi>> {
+        Ok(pod(self.create_pod(spec)?))
+    }
+
+    fn create_simple_pod(&self, simple: &Simple) -> Res<Box<dyn PodApi>> {
+        let mode = |host: bool| if host { NamespaceMode::Host } else { NamespaceMode::Pod };
+        let mut spec = PodSpec::new(&simple.name)
+            .ephemeral(simple.ephemeral)
+            .hostname_files(simple.hostname_files)
+            .network(mode(simple.host_network))
+            .ipc_namespace(mode(simple.host_ipc))
+            .uts(mode(simple.host_uts));
+        if simple.shared_pid {
+            spec = spec.pid(PidMode::Pod);
+        }
+        if simple.host_pid {
+            spec = spec.pid(PidMode::Host);
+        }
+        if let Some(namespace) = &simple.namespace {
+            spec = spec.namespace(namespace);
+        }
+        if let Some(hostname) = &simple.hostname {
+            spec = spec.hostname(hostname);
+        }
+        if let Some(bytes) = simple.shm_size {
+            spec = spec.shm_size(bytes);
+        }
+        Ok(pod(self.create_pod(&spec)?))
+    }
+
+    fn pods(&self) -> Res<Vec<Box<dyn PodApi>>> {
+        Ok(self.pods()?.into_iter().map(pod).collect())
+    }
+
+    fn open_pod(&self, id_or_name: &str) -> Res<Box<dyn PodApi>> {
+        Ok(pod(self.open_pod(id_or_name)?))
+    }
+
+    fn recover(&self) -> Res<Value> {
+        let recovery = self.recover()?;
+        Ok(json!({
+            "adopted": recovery.adopted,
+            "removed": recovery.removed,
+            "removedContainers": recovery.removed_containers,
+            "foreign": recovery.foreign,
+            "busy": recovery.busy,
+        }))
+    }
+
+    fn controllers(&self) -> Vec<String> {
+        self.controllers()
+    }
+
+    fn remove(&self) -> Res<()> {
+        Ok(self.remove()?)
+    }
+}
+
+impl PodApi for Pod {
+    fn again(&self) -> Box<dyn PodApi> {
+        pod(self.clone())
+    }
+
+    fn id(&self) -> String {
+        self.id().to_string()
+    }
+
+    fn name(&self) -> String {
+        self.name().to_string()
+    }
+
+    fn namespace(&self) -> String {
+        self.namespace().to_string()
+    }
+
+    fn cgroup_path(&self) -> String {
+        self.cgroup_path().to_string_lossy().into_owned()
+    }
+
+    fn created_at(&self) -> u64 {
+        let since = self.created_at().duration_since(UNIX_EPOCH).expect("after 1970");
+        since.as_nanos().try_into().expect("before 2554")
+    }
+
+    fn node(&self) -> Box<dyn NodeApi> {
+        Box::new(self.node().clone())
+    }
+
+    fn spec(&self) -> PodSpec {
+        self.spec().clone()
+    }
+
+    fn label(&self, key: &str) -> Option<String> {
+        self.spec().labels.get(key).cloned()
+    }
+
+    fn namespace_fd(&self, kind: NamespaceKind) -> Res<OwnedFd> {
+        Ok(self.namespace_fd(kind)?)
+    }
+
+    fn namespace_inode(&self, kind: NamespaceKind) -> Res<u64> {
+        Ok(self.namespace_inode(kind)?)
+    }
+
+    fn create_container(&self, spec: &ContainerSpec) -> Res<Box<dyn ContainerApi>> {
+        Ok(container(self.create_container(spec)?))
+    }
+
+    fn run(&self, spec: &ContainerSpec) -> Res<ExitStatus> {
+        Ok(self.run(spec)?)
+    }
+
+    fn explain(&self, spec: &ContainerSpec) -> Res<String> {
+        Ok(self.explain(spec)?.to_string())
+    }
+
+    fn container(&self, name: &str) -> Res<Box<dyn ContainerApi>> {
+        Ok(container(self.container(name)?))
+    }
+
+    fn containers(&self) -> Res<Vec<Box<dyn ContainerApi>>> {
+        Ok(self.containers()?.into_iter().map(container).collect())
+    }
+
+    fn status(&self) -> Res<Value> {
+        let of = |status: ContainerStatus| match status {
+            ContainerStatus::Created => json!({"state": "created"}),
+            ContainerStatus::Running => json!({"state": "running"}),
+            ContainerStatus::Exited(None) => json!({"state": "exited"}),
+            ContainerStatus::Exited(Some(ExitStatus::Exited(code))) => {
+                json!({"state": "exited", "exitCode": code})
+            }
+            ContainerStatus::Exited(Some(ExitStatus::Signaled { signal, core_dumped })) => {
+                json!({"state": "exited", "signal": signal, "coreDumped": core_dumped})
+            }
+        };
+        let containers: serde_json::Map<String, Value> =
+            self.status()?.containers.into_iter().map(|(name, status)| (name, of(status))).collect();
+        Ok(json!({ "containers": containers }))
+    }
+
+    fn stop(&self, grace: Duration) -> Res<()> {
+        Ok(self.stop(grace)?)
+    }
+
+    fn freeze(&self) -> Res<()> {
+        Ok(self.freeze()?)
+    }
+
+    fn thaw(&self) -> Res<()> {
+        Ok(self.thaw()?)
+    }
+
+    fn remove(&self) -> Res<()> {
+        Ok(self.remove()?)
+    }
+
+    fn ipc_create(&self, objects: &IpcObjects) -> Res<()> {
+        Ok(self.ipc().create(objects)?)
+    }
+
+    fn create_shm_object(&self, object: &ShmObjectSpec) -> Res<OwnedFd> {
+        Ok(self.ipc().create_shm_object(object)?)
+    }
+
+    fn open_shm_object(&self, name: &str, writable: bool) -> Res<OwnedFd> {
+        Ok(self.ipc().open_shm_object(name, writable)?)
+    }
+
+    fn remove_shm_object(&self, name: &str) -> Res<()> {
+        Ok(self.ipc().remove_shm_object(name)?)
+    }
+
+    fn create_mqueue(&self, queue: &MessageQueueSpec) -> Res<()> {
+        Ok(self.ipc().create_mqueue(queue)?)
+    }
+
+    fn remove_mqueue(&self, name: &str) -> Res<()> {
+        Ok(self.ipc().remove_mqueue(name)?)
+    }
+
+    fn create_sysv_shm(&self, segment: &SharedMemorySpec) -> Res<i32> {
+        Ok(self.ipc().create_sysv_shm(segment)?)
+    }
+
+    fn remove_sysv_shm(&self, key: i32) -> Res<()> {
+        Ok(self.ipc().remove_sysv_shm(key)?)
+    }
+
+    fn create_sysv_sem(&self, set: &SemaphoreSetSpec) -> Res<i32> {
+        Ok(self.ipc().create_sysv_sem(set)?)
+    }
+
+    fn remove_sysv_sem(&self, key: i32) -> Res<()> {
+        Ok(self.ipc().remove_sysv_sem(key)?)
+    }
+
+    fn create_sysv_msg(&self, queue: &SysvMessageQueueSpec) -> Res<i32> {
+        Ok(self.ipc().create_sysv_msg(queue)?)
+    }
+
+    fn remove_sysv_msg(&self, key: i32) -> Res<()> {
+        Ok(self.ipc().remove_sysv_msg(key)?)
+    }
+
+    fn ipc_list(&self) -> Res<Value> {
+        Ok(serde_json::to_value(self.ipc().list()?).expect("a listing is JSON"))
+    }
+}
+
+impl ContainerApi for Container {
+    fn again(&self) -> Box<dyn ContainerApi> {
+        container(self.clone())
+    }
+
+    fn name(&self) -> String {
+        self.name().to_string()
+    }
+
+    fn pod(&self) -> Box<dyn PodApi> {
+        pod(self.pod().clone())
+    }
+
+    fn spec(&self) -> ContainerSpec {
+        self.spec().clone()
+    }
+
+    fn pid(&self) -> i32 {
+        self.pid()
+    }
+
+    fn pidfd(&self) -> Option<OwnedFd> {
+        self.pidfd().map(|pidfd| pidfd.try_clone_to_owned().expect("duplicate a pidfd"))
+    }
+
+    fn take_stdin(&self) -> Option<File> {
+        self.take_stdin()
+    }
+
+    fn take_stdout(&self) -> Option<File> {
+        self.take_stdout()
+    }
+
+    fn take_stderr(&self) -> Option<File> {
+        self.take_stderr()
+    }
+
+    fn start(&self) -> Res<()> {
+        Ok(self.start()?)
+    }
+
+    fn signal(&self, signal: i32) -> Res<()> {
+        Ok(self.signal(signal)?)
+    }
+
+    fn kill(&self) -> Res<()> {
+        Ok(self.kill()?)
+    }
+
+    fn wait(&self) -> Res<ExitStatus> {
+        Ok(self.wait()?)
+    }
+
+    fn wait_timeout(&self, timeout: Option<Duration>) -> Res<Option<ExitStatus>> {
+        Ok(self.wait_timeout(timeout)?)
+    }
+
+    fn try_wait(&self) -> Res<Option<ExitStatus>> {
+        Ok(self.try_wait()?)
+    }
+
+    fn status(&self) -> Res<ContainerStatus> {
+        Ok(self.status()?)
+    }
+
+    fn stop(&self, grace: Duration) -> Res<ExitStatus> {
+        Ok(self.stop(grace)?)
+    }
+
+    fn remove(&self) -> Res<()> {
+        Ok(self.remove()?)
+    }
+
+    fn processes(&self) -> Res<Vec<i32>> {
+        Ok(self.processes()?)
+    }
+
+    fn freeze(&self) -> Res<()> {
+        Ok(self.freeze()?)
+    }
+
+    fn thaw(&self) -> Res<()> {
+        Ok(self.thaw()?)
+    }
+}

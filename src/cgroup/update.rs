@@ -1,0 +1,91 @@
+//! New limits for a cgroup in which there are processes: all of them, or none.
+
+use super::group::Cgroup;
+use super::optional;
+use super::settings::{Setting, settings};
+use crate::error::{Error, Result};
+use crate::spec::Resources;
+
+impl Cgroup {
+    /// Applies limits. Fields that are `None` keep what they have. When one is refused, those before it get back the
+    /// values that they had.
+    pub(crate) fn update(&self, resources: &Resources) -> Result<()> {
+        let settings = settings(resources);
+        if let (Some(parent), false) = (self.dir.parent(), settings.is_empty()) {
+            optional::enable_for(parent, &settings, self.path())?;
+            let always: Vec<Setting> =
+                settings.iter().filter(|setting| setting.is_always()).cloned().collect();
+            parent.subtree()?.require(&always, self.path())?;
+        }
+        let mut done: Vec<Setting> = Vec::new();
+        for setting in settings {
+            // What cannot be read is missing, which the write then tells in words.
+            let before = self
+                .dir
+                .read(&setting.file)
+                .map(|content| Setting { value: old_value(&setting, &content), ..setting.clone() });
+            let Err(error) = self.write_settings(std::slice::from_ref(&setting)) else {
+                done.extend(before);
+                continue;
+            };
+            // The write itself may have happened, and only what the kernel granted be too little.
+            done.extend(before);
+            return Err(self.take_back(done, error));
+        }
+        Ok(())
+    }
+
+    fn take_back(&self, done: Vec<Setting>, error: Error) -> Error {
+        let lost: Vec<String> = done
+            .into_iter()
+            .rev()
+            .filter(|old| self.dir.write(&old.file, &old.value).is_err())
+            .map(|old| format!("{} is no longer {:?}", old.file, old.value))
+            .collect();
+        match lost.is_empty() {
+            true => error,
+            false => {
+                error.because(format!("and the old values could not all be put back: {}", lost.join(", ")))
+            }
+        }
+    }
+}
+
+/// What to write so that a setting is again as `content`, what its file says, has it.
+fn old_value(setting: &Setting, content: &str) -> String {
+    let key = setting.value.split(' ').next().unwrap_or_default();
+    let line = || content.lines().find(|line| line.split(' ').next() == Some(key)).map(str::to_string);
+    match &*setting.file {
+        "io.max" => line().unwrap_or_else(|| format!("{key} rbps=max wbps=max riops=max wiops=max")),
+        "io.weight" => line().unwrap_or_else(|| format!("{key} default")),
+        "rdma.max" => line().unwrap_or_else(|| format!("{key} hca_handle=max hca_object=max")),
+        "misc.max" => line().unwrap_or_else(|| format!("{key} max")),
+        // An empty list of processors is written as an empty line.
+        _ => match content.trim_end() {
+            "" => "\n".to_string(),
+            value => value.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_values_are_those_of_the_same_device() {
+        for (file, value, content, old) in [
+            ("memory.max", "4096", "max\n", "max"),
+            ("cpuset.cpus", "0", "\n", "\n"),
+            ("cpu.max", "1000 1000", "max 100000\n", "max 100000"),
+            ("io.max", "8:0 rbps=1", "8:16 rbps=2 wbps=max\n8:0 rbps=7 wbps=max\n", "8:0 rbps=7 wbps=max"),
+            ("io.max", "8:0 rbps=1", "", "8:0 rbps=max wbps=max riops=max wiops=max"),
+            ("io.weight", "default 5", "default 100\n8:0 7\n", "default 100"),
+            ("io.weight", "8:16 5", "default 100\n8:0 7\n", "8:16 default"),
+            ("misc.max", "sev 1", "sev max\n", "sev max"),
+        ] {
+            let setting = Setting { controller: None, file: file.into(), value: value.to_string() };
+            assert_eq!(old_value(&setting, content), old, "{file} {value}");
+        }
+    }
+}
