@@ -280,6 +280,10 @@ impl<'a> Opener<'a> {
                 Errno::EINVAL => error.of_kind(ErrorKind::Unsupported).because(
                     "its filesystem cannot have mapped ids on this kernel (a tmpfs from Linux 6.3 on), or has them already",
                 ),
+                Errno::EPERM => error.because(
+                    "its ids are mapped already, as those of a volume are in a pod with a user namespace; see \
+                     unmappedMounts",
+                ),
                 _ => error,
             }
         })?;

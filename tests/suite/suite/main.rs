@@ -49,8 +49,10 @@ mod stress;
 mod sysctls;
 mod terminal;
 mod userns;
+mod userns_attributes;
 mod userns_auto;
 mod userns_files;
+mod userns_more;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -134,8 +136,10 @@ fn main() {
         sysctls::tests(),
         terminal::tests(),
         userns::tests(),
+        userns_attributes::tests(),
         userns_auto::tests(),
         userns_files::tests(),
+        userns_more::tests(),
         volumes::tests(),
     ]
     .into_iter()

@@ -42,8 +42,10 @@ impl Build<'_> {
     /// A device node as init makes it, with the host's ids.
     pub(super) fn device_of_host(&self, device: &Device) -> Result<Device> {
         let mut device = device.clone();
-        device.uid = self.host_uid("devices[].uid", device.uid)?;
-        device.gid = self.host_gid("devices[].gid", device.gid)?;
+        let field = |id: &str| format!("devices[{:?}].{id}", device.path.display().to_string());
+        let (uid, gid) = (field("uid"), field("gid"));
+        device.uid = self.host_uid(&uid, device.uid)?;
+        device.gid = self.host_gid(&gid, device.gid)?;
         Ok(device)
     }
 
