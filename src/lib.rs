@@ -43,6 +43,9 @@ mod spawn;
 pub mod spec;
 mod sys;
 
+/// The model of OCI configurations that `from_oci` takes.
+pub use oci_spec;
+
 pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};

@@ -15,6 +15,7 @@ mod mount_attributes;
 mod mount_options;
 mod name;
 mod netdevice;
+pub mod oci;
 mod pod;
 mod process;
 mod resources;
