@@ -14,6 +14,7 @@
 //! container without them.
 
 mod container;
+mod features;
 mod hooks;
 mod pod;
 mod process;
@@ -26,6 +27,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Spec};
 use super::{ContainerSpec, PodSpec, Resources};
 use crate::error::{Context, Error, ErrorKind, Result};
 
+pub use features::features;
 pub use resources::cpu_weight;
 
 /// The file of a bundle that holds the configuration.

@@ -52,9 +52,8 @@ pub(super) fn import(name: String, spec: &Spec) -> Result<PodSpec> {
         Some(Some(path)) => Some(path.to_string()),
     };
     for (device, settings) in linux.net_devices().iter().flatten() {
-        let mut imported = NetDevice::default();
-        imported.name = settings.name().clone().filter(|name| !name.is_empty());
-        pod.net_devices.insert(device.clone(), imported);
+        let name = settings.name().clone().filter(|name| !name.is_empty());
+        pod.net_devices.insert(device.clone(), NetDevice { name });
     }
     Ok(pod)
 }

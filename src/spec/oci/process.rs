@@ -119,10 +119,7 @@ fn capabilities(given: Option<&LinuxCapabilities>) -> Result<Capabilities> {
 
 fn affinity(given: &oci::ExecCPUAffinity) -> CpuAffinity {
     let list = |list: &Option<String>| list.clone().filter(|list| !list.is_empty());
-    let mut affinity = CpuAffinity::default();
-    affinity.initial = list(given.initial());
-    affinity.at_exec = list(given.cpu_affinity_final());
-    affinity
+    CpuAffinity { initial: list(given.initial()), at_exec: list(given.cpu_affinity_final()) }
 }
 
 /// The same in this library's model, where both have the JSON of the specification.
