@@ -103,6 +103,7 @@ pub mod nr {
     pub const FSMOUNT: usize = 432;
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
+    pub const FACCESSAT2: usize = 439;
     pub const MOUNT_SETATTR: usize = 442;
     pub const LSEEK: usize = 8;
     pub const KILL: usize = 62;
@@ -173,6 +174,7 @@ pub mod nr {
     pub const FSMOUNT: usize = 432;
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
+    pub const FACCESSAT2: usize = 439;
     pub const MOUNT_SETATTR: usize = 442;
     pub const LSEEK: usize = 62;
     pub const KILL: usize = 129;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pericarp::oci_spec::runtime::Process;
-use pericarp::spec::{ExecSpec, Stdio, User};
+use pericarp::spec::{ContainerSpec, ExecSpec, Stdio};
 
 use crate::commands::{hand_over, wait, write_pid};
 use crate::options::{Exec, Options};
@@ -14,7 +14,7 @@ pub fn exec(options: &Options, exec: &Exec) -> Outcome {
     let container = found.container()?;
     let mut spec = match &exec.process {
         Some(file) => from_file(file)?,
-        None => from_command_line(exec, &container.spec().user)?,
+        None => from_command_line(exec, container.spec())?,
     };
     match (spec.terminal, &exec.console_socket) {
         (true, None) => return Err("a terminal needs --console-socket to say who gets it".into()),
@@ -48,7 +48,8 @@ fn from_file(file: &Path) -> Outcome<ExecSpec> {
     Ok(ExecSpec::from_oci(&process)?)
 }
 
-fn from_command_line(exec: &Exec, own: &User) -> Outcome<ExecSpec> {
+fn from_command_line(exec: &Exec, container: &ContainerSpec) -> Outcome<ExecSpec> {
+    let own = &container.user;
     if exec.command.is_empty() {
         return Err("there is no command, and no --process".into());
     }
@@ -73,10 +74,13 @@ fn from_command_line(exec: &Exec, own: &User) -> Outcome<ExecSpec> {
         spec = spec.user(uid, gid).additional_gids(exec.additional_gids.iter().copied());
     }
     if !exec.cap.is_empty() {
-        return Err(
-            "--cap is refused: a program in a container has at most what the container has; use --process"
-                .into(),
-        );
+        let mut capabilities = container.security.capabilities.clone();
+        for name in &exec.cap {
+            let capability = name.parse().map_err(|_| format!("--cap {name:?} is no capability"))?;
+            capabilities = capabilities.with(capability);
+        }
+        (capabilities.permitted, capabilities.effective) = (None, None);
+        spec = spec.capabilities(capabilities);
     }
     if exec.no_new_privs {
         spec = spec.no_new_privileges(true);

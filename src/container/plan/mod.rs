@@ -113,7 +113,7 @@ impl Plan {
         }
         let error = Error::system(errno, step.to_string()).because(detail);
         match step {
-            Step::Exec { .. } => error.of_kind(ErrorKind::Exec),
+            Step::Exec { .. } | Step::FindProgram { .. } => error.of_kind(ErrorKind::Exec),
             _ => error,
         }
     }

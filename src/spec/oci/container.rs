@@ -79,6 +79,10 @@ fn import_linux(linux: &Linux, container: &mut ContainerSpec) -> Result<()> {
         container.rootfs_propagation_recursive = recursive;
     }
     for (index, device) in linux.devices().iter().flatten().enumerate() {
+        // The fresh /dev has it, as a link to that of the container's own terminals.
+        if device.path() == Path::new("/dev/ptmx") {
+            continue;
+        }
         container.devices.push(import_device(&format!("linux.devices[{index}]"), device)?);
     }
     if let Some(given) = linux.resources() {

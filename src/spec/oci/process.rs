@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::{refuse, unsupported, wrong};
 use crate::error::Result;
 use crate::spec::{
-    Capabilities, CapabilitySet, ContainerSpec, CpuAffinity, ExecSpec, Rlimit, StdioSet, User,
+    Capabilities, Capability, CapabilitySet, ContainerSpec, CpuAffinity, ExecSpec, Rlimit, StdioSet, User,
 };
 
 /// Environment, identity and all other attributes of a process.
@@ -110,10 +110,15 @@ fn capabilities(given: Option<&LinuxCapabilities>) -> Result<Capabilities> {
     };
     let mut all = Capabilities::none();
     all.bounding = set(LinuxCapabilities::bounding)?;
-    all.ambient = set(LinuxCapabilities::ambient)?;
     all.permitted = Some(set(LinuxCapabilities::permitted)?);
     all.effective = Some(set(LinuxCapabilities::effective)?);
     all.inheritable = Some(set(LinuxCapabilities::inheritable)?);
+    // The kernel gives no ambient capability that is not permitted and inheritable, and callers rely on that: buildah
+    // names them all, and gets none.
+    let both = |capability: &Capability| {
+        [&all.permitted, &all.inheritable].into_iter().flatten().all(|set| set.contains(*capability))
+    };
+    all.ambient = set(LinuxCapabilities::ambient)?.iter().filter(both).collect();
     Ok(all)
 }
 

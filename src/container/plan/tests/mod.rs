@@ -160,6 +160,12 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::FIND_PROGRAM => {
+            for _ in 0..f.u32()? {
+                f.text()?;
+            }
+            Ok(())
+        }
         wire::RUN_HOOK => {
             f.u32()?;
             f.u64()?;
