@@ -10,6 +10,8 @@ pub(crate) mod bpf;
 mod cache;
 pub(crate) mod compile;
 mod defaults;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod profile;
 mod syscalls;
 
