@@ -6,6 +6,7 @@ mod evaluate;
 mod interpret;
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use self::evaluate::Evaluator;
 use super::arch::Arch;
@@ -112,15 +113,20 @@ impl Input<'_> {
     /// Any name of any ABI; often one of few, so that rules meet.
     fn name(&mut self) -> Cow<'static, str> {
         const FEW: [&str; 4] = ["read", "socket", "clone", "ioctl"];
-        let table = match self.below(8) {
+        static NAMES: LazyLock<[Vec<&'static str>; 3]> = LazyLock::new(|| {
+            [Arch::X86_64, Arch::X86, Arch::Aarch64].map(|abi| {
+                let mut names: Vec<&'static str> = syscalls::table(abi).keys().copied().collect();
+                names.sort_unstable();
+                names
+            })
+        });
+        let abi = match self.below(8) {
             few @ 0..4 => return FEW[usize::from(few)].into(),
-            4 | 5 => syscalls::table(Arch::X86_64),
-            6 => syscalls::table(Arch::X86),
-            _ => syscalls::table(Arch::Aarch64),
+            4 | 5 => 0,
+            6 => 1,
+            _ => 2,
         };
-        let mut names: Vec<&'static str> = table.keys().copied().collect();
-        names.sort_unstable();
-        self.one_of(&names).into()
+        self.one_of(&NAMES[abi]).into()
     }
 
     /// Often a small number, or one of which a half is all zeroes or ones.

@@ -37,7 +37,7 @@ skip() { # skip NAME WHY
 gave() { [ "$status" = 0 ] && [ "$out" = "$1" ]; }            # it succeeded with just this output
 line() { echo "$out" | grep -qxF -- "$1"; }                   # one of its lines is this
 like() { echo "$out" | grep -qE -- "$1"; }                    # one of its lines matches this
-unlike() { ! like "$1"; }
+unlike() { [ "$status" = 0 ] && ! like "$1"; }                # it succeeded, and none of them does
 ended() { [ "$status" = "$1" ]; }
 refused() { [ "$status" != 0 ]; }
 
