@@ -36,6 +36,9 @@
 mod cgroup;
 mod container;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 mod node;
 mod pod;

@@ -6,9 +6,11 @@
 
 mod build;
 mod encode;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod source;
 mod step;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
 
 pub(crate) use build::{
