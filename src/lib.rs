@@ -36,12 +36,18 @@
 mod cgroup;
 mod container;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod init;
 mod node;
 mod pod;
 mod spawn;
 pub mod spec;
 mod sys;
+
+/// The model of OCI configurations that `from_oci` takes.
+pub use oci_spec;
 
 pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};

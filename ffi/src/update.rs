@@ -32,6 +32,27 @@ pub unsafe extern "C" fn pericarp_pod_update_json(
     })
 }
 
+/// Whether the processes of a container stand still, because it or its pod was frozen: `*out_frozen` is 1 or 0.
+///
+/// Ownership: the caller keeps `container`.
+/// Errors: what the kernel says.
+/// Threads: any.
+/// Rust: `Container::is_frozen`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_container_is_frozen(
+    container: *const pericarp_container_t,
+    out_frozen: *mut c_int,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_frozen, "out_frozen")?;
+        out.set(caller.handle(container, "container")?.container.is_frozen()?.into());
+        Ok(())
+    })
+}
+
 /// Changes limits of a container while it runs: `json` is a `Resources` object. What it leaves out keeps its value.
 ///
 /// Ownership: the caller keeps `container` and `json`.

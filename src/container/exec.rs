@@ -72,7 +72,20 @@ impl Container {
         attempt.run(&whole, first, cgroup).map_err(|error| {
             attempt.undo();
             // Whatever failed, it failed for that.
-            if self.is_ending(first) { self.has_ended() } else { error }
+            if self.is_about_to_end(first, &error) { self.has_ended() } else { error }
+        })
+    }
+
+    /// Whether an error has the end of the container as its reason. Who kills a cgroup kills one process after the
+    /// other, and what was just started may be the first of them.
+    fn is_about_to_end(&self, first: &OwnedFd, error: &Error) -> bool {
+        const TRIES: u32 = 50;
+        let tries = if error.kind() == ErrorKind::System { TRIES } else { 1 };
+        (0..tries).any(|number| {
+            if number > 0 {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            self.is_ending(first)
         })
     }
 

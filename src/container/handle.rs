@@ -370,6 +370,15 @@ impl Container {
         self.live_cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
     }
 
+    /// Whether its processes stand still, because it or its pod was frozen.
+    pub fn is_frozen(&self) -> Result<bool> {
+        self.0
+            .cgroup
+            .as_ref()
+            .map_or(Ok(false), Cgroup::is_frozen)
+            .map_err(|error| self.error("look at", error))
+    }
+
     /// Changes limits of the container while it runs. What is `None` keeps the value that it has;
     /// [`spec`](Self::spec) still says what the container was made of.
     ///

@@ -1,6 +1,6 @@
 //! Steps that concern the process itself: standard streams, the barrier, execve(2), and staying as process 1.
 
-use crate::sys::{EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, syscall};
+use crate::sys::{AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
@@ -168,6 +168,23 @@ pub fn enter_pid(state: &State) -> Done {
     }
     send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
     exit(0)
+}
+
+/// Whether [`exec`] will find a program, as far as that can be said without executing it.
+pub fn find_program(mut fields: Reader) -> Done {
+    const X_OK: usize = 1;
+    const AT_EACCESS: usize = 0x200;
+    let mut worst = ENOENT;
+    for _ in 0..fields.u32()? {
+        let program = fields.string()?.as_ptr();
+        match syscall!(nr::FACCESSAT2, AT_FDCWD, program, X_OK, AT_EACCESS) {
+            Ok(_) => return Ok(()),
+            Err(ENOENT | ENOTDIR) => {}
+            Err(EACCES) => worst = EACCES,
+            Err(errno) => return Err(errno).within(wire::CALL_FACCESS),
+        }
+    }
+    Err(worst).within(wire::CALL_FACCESS)
 }
 
 static mut POINTERS: [*const u8; wire::MAX_POINTERS] = [core::ptr::null(); wire::MAX_POINTERS];

@@ -103,6 +103,7 @@ pub mod nr {
     pub const FSMOUNT: usize = 432;
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
+    pub const FACCESSAT2: usize = 439;
     pub const MOUNT_SETATTR: usize = 442;
     pub const SETFSUID: usize = 122;
     pub const SETFSGID: usize = 123;
@@ -178,6 +179,7 @@ pub mod nr {
     pub const FSMOUNT: usize = 432;
     pub const CLOSE_RANGE: usize = 436;
     pub const OPENAT2: usize = 437;
+    pub const FACCESSAT2: usize = 439;
     pub const MOUNT_SETATTR: usize = 442;
     pub const SETFSUID: usize = 151;
     pub const SETFSGID: usize = 152;

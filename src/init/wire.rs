@@ -153,6 +153,8 @@ operations! {
     /// Run a program and wait for it: slot of its standard input, milliseconds that it may take or 0, path, number of
     /// arguments and variables, and these.
     RUN_HOOK = 81,
+    /// See whether there is one of the candidates for execve(2): number of candidates, and these.
+    FIND_PROGRAM = 82,
     /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
     BARRIER_FOR_ALL = 60,
     /// Write to a file of proc: slot of a proc, path below it, text.
@@ -251,6 +253,7 @@ calls! {
     CALL_LSEEK = 93: "lseek",
     CALL_WAIT = 94: "wait4",
     CALL_PIPE = 95: "pipe2",
+    CALL_FACCESS = 96: "faccessat2",
     CALL_POLL = 70: "ppoll",
     CALL_ACCEPT = 71: "accept4",
     CALL_WRITE = 50: "write",

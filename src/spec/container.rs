@@ -398,6 +398,14 @@ impl Rootfs {
         }
     }
 
+    /// The directory, unless it is an overlay.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match self {
+            Rootfs::Directory { path, .. } => Some(path),
+            Rootfs::Overlay { .. } => None,
+        }
+    }
+
     /// The same root filesystem, read-only for the container.
     pub fn readonly(mut self) -> Self {
         match &mut self {

@@ -49,7 +49,7 @@ pub struct ExecSpec {
     /// The size of the terminal at first; 0 by 0 unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console_size: Option<ConsoleSize>,
-    /// Capabilities; none may be in the bounding set that the container's bounding set has not.
+    /// Capabilities. They may be more than the container's own processes have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
     /// Whether execve(2) can never give more privileges (`PR_SET_NO_NEW_PRIVS`).
@@ -230,13 +230,6 @@ impl ExecSpec {
         spec.cpu_affinity = self.cpu_affinity.clone().or(spec.cpu_affinity);
         let security = &mut spec.security;
         if let Some(capabilities) = &self.capabilities {
-            let granted = security.capabilities.bounding;
-            if let Some(extra) = capabilities.bounding.iter().find(|&c| !granted.contains(c)) {
-                return Err(Error::invalid(
-                    "capabilities.bounding",
-                    format!("{extra} is not the container's"),
-                ));
-            }
             security.capabilities = capabilities.clone();
         }
         security.no_new_privileges = self.no_new_privileges.unwrap_or(security.no_new_privileges);

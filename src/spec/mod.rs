@@ -15,6 +15,7 @@ mod mount_attributes;
 mod mount_options;
 mod name;
 mod netdevice;
+pub mod oci;
 mod pod;
 mod process;
 mod resources;
@@ -60,6 +61,6 @@ pub use terminal::ConsoleSize;
 pub(crate) use process::cpu_mask;
 pub(crate) use security::CapabilityBits;
 
-pub(crate) use mount_options::split_data;
+pub(crate) use mount_options::{split_data, words as mount_option_words};
 pub(crate) use name::{hostname_from_name, is_dns_label, is_dns_subdomain, is_hostname};
 pub(crate) use sysctl::{SysctlNamespace, sysctl_namespace, sysctl_path};

@@ -21,6 +21,18 @@ const SUPERBLOCK: [&str; 7] = ["sync", "dirsync", "lazytime", "mand", "iversion"
 const WITHOUT_EFFECT: [&str; 7] =
     ["defaults", "async", "nolazytime", "nomand", "noiversion", "silent", "loud"];
 
+/// Every word that [`Mount::from_options`] knows, for who asks; what is not among them is an option of the filesystem.
+pub(crate) fn words() -> Vec<String> {
+    let attributes = MountAttribute::WORDS.iter().flat_map(|(on, off, _)| [*on, *off]);
+    let propagations = PROPAGATIONS.iter().map(|(word, _)| *word);
+    let twice = attributes.chain(propagations).flat_map(|word| [word.to_string(), format!("r{word}")]);
+    let once =
+        SUPERBLOCK.into_iter().chain(WITHOUT_EFFECT).chain(["bind", "rbind", "idmap", "ridmap", "tmpcopyup"]);
+    let mut words: Vec<String> = twice.chain(once.map(str::to_string)).collect();
+    words.sort();
+    words
+}
+
 impl Mount {
     /// A mount as the OCI runtime-spec has it (`mounts`), with the options that runc and crun know. `fstype` and
     /// `source` may be empty where they say nothing.

@@ -1,6 +1,7 @@
 //! The project's own commands, run as `cargo xtask COMMAND`.
 
 mod cargo;
+mod fuzz;
 mod header;
 mod lint;
 mod process;
@@ -25,6 +26,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   lint    check the formatting, clippy's lints, the documentation and the C header
   header  write include/pericarp.h
   bench   run the benchmarks
+  fuzz    feed made-up input to what reads plans, specifications and seccomp profiles
 
 `cargo xtask COMMAND --help` tells more.
 ";
@@ -64,6 +66,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "lint" => lint::run(rest),
         "header" => header::run(rest),
         "bench" => bench(rest),
+        "fuzz" => fuzz::run(rest),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -237,6 +237,13 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
         }
         Step::Barrier => wire::BARRIER,
         Step::Pause => wire::PAUSE,
+        Step::FindProgram { candidates } => {
+            w.u32(candidates.len() as u32);
+            for candidate in candidates {
+                w.string(candidate);
+            }
+            wire::FIND_PROGRAM
+        }
         Step::RunHook { stdin, path, args, env, timeout } => {
             let milliseconds = timeout.map_or(0, |seconds| u64::from(seconds) * 1000);
             w.slot(*stdin).u64(milliseconds).string(path).u32(args.len() as u32).u32(env.len() as u32);

@@ -6,9 +6,11 @@
 
 mod build;
 mod encode;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod source;
 mod step;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
 
 pub(crate) use build::{
@@ -121,7 +123,7 @@ impl Plan {
         }
         let error = Error::system(errno, step.to_string()).because(detail);
         match step {
-            Step::Exec { .. } => error.of_kind(ErrorKind::Exec),
+            Step::Exec { .. } | Step::FindProgram { .. } => error.of_kind(ErrorKind::Exec),
             _ => error,
         }
     }

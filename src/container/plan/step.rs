@@ -142,6 +142,9 @@ pub(crate) enum Step {
     },
     Barrier,
     Pause,
+    FindProgram {
+        candidates: Vec<String>,
+    },
     RunHook {
         stdin: Slot,
         path: String,
@@ -404,6 +407,9 @@ impl fmt::Display for Step {
             Step::SetName(name) => write!(f, "take the name {name}"),
             Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
             Step::Barrier => write!(f, "wait for the start"),
+            Step::FindProgram { candidates } => {
+                write!(f, "find the program {:?}", candidates.last().map_or("", String::as_str))
+            }
             Step::Pause => write!(f, "wait for the hooks of the creation"),
             Step::RunHook { path, .. } => write!(f, "run the startContainer hook {path}"),
             Step::Terminal { user, size: ConsoleSize { width, height }, .. } => {

@@ -12,6 +12,8 @@ mod cache;
 pub(crate) mod compile;
 mod custom;
 mod defaults;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod profile;
 mod syscalls;
 

@@ -28,6 +28,7 @@ crate::tests![
     a_frozen_one_is_not_started_and_does_not_hold_up_who_looks,
     one_in_a_shared_pid_namespace_is_started_by_another_program,
     rubbish_neither_starts_nor_ends_it,
+    its_maker_learns_that_there_is_no_such_program,
     another_user_cannot_start_it,
     it_is_refused_in_an_ephemeral_pod,
     death_of_the_maker_at_any_system_call_leaves_a_container_that_can_be_started_or_none,
@@ -146,12 +147,17 @@ fn its_maker_starts_it_as_ever() -> Outcome {
 fn another_program_is_told_which_step_failed() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
+    // It can be executed, until that is tried: its interpreter is missing.
+    let program = fixture.path("program");
+    fs::write(&program, "#!/no/such/interpreter\n")?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     for no_new_privileges in [true, false] {
         let words =
             |detached: bool, other: bool| -> Result<(ErrorKind, String), Box<dyn std::error::Error>> {
                 let file = fs::File::create(fixture.path("out"))?;
                 let spec = script("a", "")
-                    .args(["/no/such/program"])
+                    .args(["/program"])
+                    .mount(pericarp::Mount::bind(&program, "/program"))
                     .stdout(Stdio::fd(file))
                     .security(Security::default().no_new_privileges(no_new_privileges))
                     .detached(detached);
@@ -165,9 +171,23 @@ fn another_program_is_told_which_step_failed() -> Outcome {
             };
         let expected = words(false, false)?;
         assert_eq!(expected.0, ErrorKind::Exec);
-        assert!(expected.1.contains("execute \"/no/such/program\""), "{}", expected.1);
+        assert!(expected.1.contains("execute \"/program\""), "{}", expected.1);
         assert_eq!(words(true, false)?, expected);
         assert_eq!(words(true, true)?, expected);
+    }
+    PASS
+}
+
+fn its_maker_learns_that_there_is_no_such_program() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    for (program, errno) in
+        [("/no/such/program", libc::ENOENT), ("nowhere", libc::ENOENT), ("/etc/passwd", libc::EACCES)]
+    {
+        let error = pod.create_container(&script("a", "").args([program]).detached(true)).unwrap_err();
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Exec, Some(errno)), "{error}");
+        assert!(error.to_string().contains("find the program"), "{error}");
+        assert!(pod.containers()?.is_empty());
     }
     PASS
 }

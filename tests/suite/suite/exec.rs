@@ -21,7 +21,7 @@ crate::tests![
     it_has_what_the_container_has,
     it_has_no_file_of_the_host,
     its_specification_takes_precedence,
-    it_cannot_have_what_the_container_may_not,
+    it_has_more_than_the_container_only_when_that_is_said,
     streams_and_statuses_are_its_own,
     the_errors_say_what_is_wrong,
     a_container_that_was_not_started_can_be_entered,
@@ -216,13 +216,14 @@ fn its_specification_takes_precedence() -> Outcome {
     PASS
 }
 
-fn it_cannot_have_what_the_container_may_not() -> Outcome {
+fn it_has_more_than_the_container_only_when_that_is_said() -> Outcome {
     let fixture = Fixture::new();
     let container = sleeper(&fixture.pod("web"), |spec| spec);
-    let wanted = Capabilities::none().with(Capability::CAP_SYS_ADMIN);
-    let error = container.exec(&sh("true").capabilities(wanted)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidSpec);
-    assert!(error.to_string().contains("CAP_SYS_ADMIN"), "{error}");
+    let read = "grep ^CapEff: /proc/self/status";
+    let own = said(&container, sh(read));
+    let more = said(&container, sh(read).capabilities(Capabilities::none().with(Capability::CAP_SYS_ADMIN)));
+    assert_eq!(own, "CapEff:\t00000000a80425fb\n");
+    assert_eq!(more, "CapEff:\t0000000000200000\n");
     PASS
 }
 

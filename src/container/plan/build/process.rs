@@ -85,6 +85,9 @@ impl Build<'_> {
             self.plan.step(Step::ControllingTerminal);
         }
         if container.detached {
+            // Who makes it learns that there is no such program: who starts it may be another one.
+            let (candidates, _) = self.program()?;
+            self.plan.step(Step::FindProgram { candidates });
             let slot = self.plan.source(Source::StartSocket);
             self.plan.step(Step::BarrierForAll { slot });
         } else {
@@ -138,6 +141,13 @@ impl Build<'_> {
     }
 
     fn exec(&mut self) -> Result<()> {
+        let (candidates, env) = self.program()?;
+        self.plan.step(Step::Exec { candidates, args: self.container.args.clone(), env });
+        Ok(())
+    }
+
+    /// Where the program may be, and its environment.
+    fn program(&self) -> Result<(Vec<String>, Vec<String>)> {
         let container = self.container;
         let path = container.env.get("PATH").map_or(DEFAULT_PATH, String::as_str);
         let mut env: Vec<String> =
@@ -166,8 +176,7 @@ impl Build<'_> {
                 format!("has more than {MAX_CANDIDATES} directories"),
             ));
         }
-        self.plan.step(Step::Exec { candidates, args: container.args.clone(), env });
-        Ok(())
+        Ok((candidates, env))
     }
 }
 

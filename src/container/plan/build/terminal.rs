@@ -40,7 +40,12 @@ impl Build<'_> {
             Step::MountBelow { slot, destination, .. } if destination == DEVPTS => Some(*slot),
             _ => None,
         })?;
-        let is_devpts = |step: &Step| matches!(step, Step::NewFilesystem { slot, fstype: "devpts", .. } if *slot == mounted);
+        let is_devpts = |step: &Step| match step {
+            Step::NewFilesystem { slot, fstype, .. } | Step::NewFilesystemWith { slot, fstype, .. } => {
+                *slot == mounted && *fstype == "devpts"
+            }
+            _ => false,
+        };
         self.plan.steps.iter().any(is_devpts).then_some(mounted)
     }
 }

@@ -1,18 +1,26 @@
 //! Plans: what is written is what is read, no bytes can harm the reader, sizes are bounded, and the plan of an ordinary
 //! container is the one that is meant.
 
+#[cfg(test)]
 mod attributes;
+#[cfg(test)]
 mod golden;
+#[cfg(test)]
 mod mutated;
+#[cfg(test)]
 mod roundtrip;
+#[cfg(test)]
+mod seeds;
+#[cfg(test)]
 mod sizes;
+#[cfg(test)]
 mod steps;
 
 use crate::init::wire::{self, Malformed, Plan, Reader};
 
 /// A field of a step, as init reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Field {
+pub(super) enum Field {
     U32(u32),
     U64(u64),
     Text(Vec<u8>),
@@ -165,6 +173,12 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::FIND_PROGRAM => {
+            for _ in 0..f.u32()? {
+                f.text()?;
+            }
+            Ok(())
+        }
         wire::RUN_HOOK => {
             f.u32()?;
             f.u64()?;
@@ -201,10 +215,10 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
 }
 
 /// A step as it was read: its operation, its fields, and whether they were all that there was.
-type ReadStep = (u32, Vec<Field>, bool);
+pub(super) type ReadStep = (u32, Vec<Field>, bool);
 
 /// Reads a whole plan as init does: the descriptors and the steps.
-fn read_plan(bytes: &[u8]) -> Result<(Vec<i32>, Vec<ReadStep>), Malformed> {
+pub(super) fn read_plan(bytes: &[u8]) -> Result<(Vec<i32>, Vec<ReadStep>), Malformed> {
     let mut plan = Plan::decode(bytes)?;
     let number = |four: &[u8]| i32::from_le_bytes(four.try_into().expect("four bytes"));
     let descriptors = plan.descriptors.chunks_exact(4).map(number).collect();

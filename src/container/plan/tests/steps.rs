@@ -208,6 +208,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         (slot(), any::<u32>()).prop_map(|(process, namespaces)| Step::JoinProcess { process, namespaces }),
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
+        vec(text(), 0..5).prop_map(|candidates| Step::FindProgram { candidates }),
         (slot(), text(), vec(text(), 0..5), vec(text(), 0..5), proptest::option::of(any::<u32>()))
             .prop_map(|(stdin, path, args, env, timeout)| Step::RunHook { stdin, path, args, env, timeout }),
     ];
@@ -348,6 +349,10 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
             (wire::EXEC, counts.into_iter().chain(texts).collect())
         }
         Step::Pause => (wire::PAUSE, vec![]),
+        Step::FindProgram { candidates } => {
+            let texts = candidates.iter().map(|text| t(text));
+            (wire::FIND_PROGRAM, [n(candidates.len() as u32)].into_iter().chain(texts).collect())
+        }
         Step::RunHook { stdin, path, args, env, timeout } => {
             let milliseconds = u64::from(timeout.unwrap_or_default()) * 1000;
             let counts = [args.len(), env.len()].map(|count| n(count as u32));

@@ -1,0 +1,293 @@
+//! The commands of the specification, and those that runc has besides.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use pericarp::spec::Stdio;
+use pericarp::{Container, ContainerSpec, ErrorKind, ExitStatus, Terminal};
+use serde_json::json;
+
+use crate::options::{Create, Format, Options, Run};
+use crate::store::{self, CONTAINER};
+use crate::{Failure, Outcome};
+
+pub fn create(options: &Options, create: &Create) -> Outcome {
+    make(options, create).map(|_| 0)
+}
+
+/// Makes pod and container; on failure both are gone again.
+fn make(options: &Options, create: &Create) -> Outcome<Container> {
+    store::check_id(&create.id)?;
+    let (pod_spec, mut spec) = store::specs(&create.id, &create.bundle)?;
+    streams(&mut spec, create.console_socket.as_deref())?;
+    let node = store::node(options)?;
+    let pod = node.create_pod(&pod_spec).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists if store::find_in(&node, &create.id).is_ok_and(|found| found.is_some()) => {
+            Failure::from(format!("container {:?} exists already", create.id))
+        }
+        _ => error.into(),
+    })?;
+    let made = pod.create_container(&spec).map_err(Failure::from).and_then(|container| {
+        hand_over(container.take_terminal(), create.console_socket.as_deref())?;
+        write_pid(create.pid_file.as_deref(), container.pid())?;
+        Ok(container)
+    });
+    if made.is_err() {
+        // The first error is the one to tell.
+        let _ = pod.remove();
+    }
+    made
+}
+
+/// The container has the streams of this program, or a terminal.
+fn streams(spec: &mut ContainerSpec, console_socket: Option<&Path>) -> Outcome<()> {
+    match (spec.terminal, console_socket) {
+        (true, None) => {
+            return Err("the configuration wants a terminal: --console-socket has to say who gets it".into());
+        }
+        (false, Some(_)) => return Err("--console-socket needs a configuration with process.terminal".into()),
+        (true, Some(_)) => {}
+        (false, None) => {
+            let stdio = &mut spec.stdio;
+            (stdio.stdin, stdio.stdout, stdio.stderr) = (Stdio::Inherit, Stdio::Inherit, Stdio::Inherit);
+        }
+    }
+    Ok(())
+}
+
+/// Sends the master of the terminal to whoever listens on the socket.
+pub fn hand_over(terminal: Option<Terminal>, socket: Option<&Path>) -> Outcome<()> {
+    if let (Some(terminal), Some(socket)) = (terminal, socket) {
+        terminal.send_to(socket)?;
+    }
+    Ok(())
+}
+
+/// Written whole: whoever waits for the file never reads half a number.
+pub fn write_pid(file: Option<&Path>, pid: i32) -> Outcome<()> {
+    let Some(file) = file else { return Ok(()) };
+    let name = file.file_name().ok_or_else(|| format!("--pid-file {} is no file", file.display()))?;
+    let new = file.with_file_name(format!(".{}.new", name.to_string_lossy()));
+    let written = std::fs::write(&new, pid.to_string()).and_then(|()| std::fs::rename(&new, file));
+    written.map_err(|error| format!("write {}: {error}", file.display()).into())
+}
+
+pub fn start(options: &Options, id: &str) -> Outcome {
+    store::find(options, id)?.container()?.start()?;
+    Ok(0)
+}
+
+pub fn state(options: &Options, id: &str) -> Outcome {
+    println!("{:#}", store::find(options, id)?.state()?);
+    Ok(0)
+}
+
+pub fn kill(options: &Options, id: &str, signal: &str, all: bool) -> Outcome {
+    let found = store::find(options, id)?;
+    let container = found.container()?;
+    let signal = parse_signal(signal)?;
+    if all && signal == libc_sigkill() {
+        container.kill()?;
+    } else if all {
+        for pid in container.processes()?.into_iter().filter(|pid| *pid > 0) {
+            // It may have ended meanwhile.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::try_from(signal)?);
+        }
+    } else {
+        match found.status()? {
+            "created" => container.kill()?,
+            "stopped" => return Err(format!("container {id:?} does not run").into()),
+            _ => container.signal(signal)?,
+        }
+    }
+    Ok(0)
+}
+
+fn libc_sigkill() -> i32 {
+    Signal::SIGKILL as i32
+}
+
+/// `9`, `KILL` or `SIGKILL`.
+fn parse_signal(text: &str) -> Outcome<i32> {
+    if let Ok(number @ 1..=64) = text.parse() {
+        return Ok(number);
+    }
+    let upper = text.to_uppercase();
+    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    name.parse::<Signal>().map(|signal| signal as i32).map_err(|_| format!("{text:?} is no signal").into())
+}
+
+pub fn delete(options: &Options, id: &str, force: bool) -> Outcome {
+    let node = store::node(options)?;
+    let Some(found) = store::find_in(&node, id)? else {
+        return match force {
+            true => Ok(0),
+            false => Err(format!("container {id:?} does not exist").into()),
+        };
+    };
+    let status = found.status()?;
+    if !force && status != "stopped" {
+        return Err(format!("container {id:?} is {status}: end it first, or use --force").into());
+    }
+    remove(&found.pod)?;
+    Ok(0)
+}
+
+/// A failed hook of the end does not keep the container (runtime-spec, "Lifecycle").
+fn remove(pod: &pericarp::Pod) -> Outcome<()> {
+    match pod.remove() {
+        Err(error) if error.kind() == ErrorKind::Exec => {
+            eprintln!("pericarp-oci: warning: {error}");
+            Ok(())
+        }
+        result => Ok(result?),
+    }
+}
+
+pub fn run(options: &Options, run: &Run) -> Outcome {
+    let container = make(options, &run.create)?;
+    if let Err(error) = container.start() {
+        let _ = container.pod().remove();
+        return Err(error.into());
+    }
+    if run.detach {
+        return Ok(0);
+    }
+    let signalled = container.clone();
+    let status = wait(|timeout| container.wait_timeout(timeout), move |signal| signalled.signal(signal))?;
+    if !run.keep {
+        remove(container.pod())?;
+    }
+    Ok(status)
+}
+
+/// Waits in the foreground: signals to this program go to the process, and its exit status is this program's.
+pub fn wait(
+    wait: impl Fn(Option<Duration>) -> pericarp::Result<Option<ExitStatus>>,
+    send: impl Fn(i32) -> pericarp::Result<()> + Send + 'static,
+) -> Outcome {
+    use nix::sys::signal::SigSet;
+    let mut signals = SigSet::empty();
+    for signal in
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2]
+    {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            // It may have ended meanwhile.
+            let _ = send(signal as i32);
+        }
+    });
+    loop {
+        if let Some(status) = wait(None)? {
+            return Ok(u8::try_from(status.code()).unwrap_or(u8::MAX));
+        }
+    }
+}
+
+pub fn pause(options: &Options, id: &str) -> Outcome {
+    store::find(options, id)?.container()?.freeze()?;
+    Ok(0)
+}
+
+pub fn resume(options: &Options, id: &str) -> Outcome {
+    store::find(options, id)?.container()?.thaw()?;
+    Ok(0)
+}
+
+pub fn ps(options: &Options, id: &str, format: Format) -> Outcome {
+    let found = store::find(options, id)?;
+    let pids = found.container()?.processes()?;
+    if format == Format::Json {
+        println!("{}", json!(pids));
+        return Ok(0);
+    }
+    println!("{:>8} {:>8} CMD", "UID", "PID");
+    for pid in pids {
+        let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&read("status")).into_owned();
+        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next());
+        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        println!("{:>8} {pid:>8} {}", uid.unwrap_or("?"), command.trim());
+    }
+    Ok(0)
+}
+
+pub fn list(options: &Options, format: Format, quiet: bool) -> Outcome {
+    let all = store::all(options)?;
+    if quiet {
+        all.iter().for_each(|found| println!("{}", found.id()));
+        return Ok(0);
+    }
+    let states = all.iter().map(|found| found.state()).collect::<Outcome<Vec<_>>>()?;
+    if format == Format::Json {
+        println!("{}", json!(states));
+        return Ok(0);
+    }
+    println!("{:<20} {:>8} {:<8} {:<30} BUNDLE", "ID", "PID", "STATUS", "CREATED");
+    for state in states {
+        let text = |key: &str| state[key].as_str().unwrap_or_default().to_string();
+        let (id, status, created, bundle) = (text("id"), text("status"), text("created"), text("bundle"));
+        println!("{id:<20} {:>8} {status:<8} {created:<30} {bundle}", state["pid"]);
+    }
+    Ok(0)
+}
+
+/// An example of a configuration, which runs a shell.
+pub fn spec(bundle: &Path) -> Outcome {
+    let path = bundle.join("config.json");
+    if path.exists() {
+        return Err(format!("{} exists already", path.display()).into());
+    }
+    let caps = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    let config = json!({
+        "ociVersion": "1.2.0",
+        "process": {
+            "terminal": false,
+            "user": { "uid": 0, "gid": 0 },
+            "args": ["sh"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=xterm"],
+            "cwd": "/",
+            "capabilities": { "bounding": caps, "effective": caps, "permitted": caps },
+            "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
+            "noNewPrivileges": true,
+        },
+        "root": { "path": "rootfs", "readonly": true },
+        "hostname": CONTAINER,
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+              "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+            { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
+            { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+              "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] },
+            { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] },
+            { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] },
+            { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+              "options": ["nosuid", "noexec", "nodev", "relatime", "ro"] },
+        ],
+        "linux": {
+            "resources": { "devices": [{ "allow": false, "access": "rwm" }] },
+            "namespaces": [
+                { "type": "pid" }, { "type": "network" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" },
+                { "type": "cgroup" },
+            ],
+            "maskedPaths": ["/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    });
+    std::fs::write(&path, format!("{config:#}\n"))
+        .map_err(|error| format!("write {}: {error}", path.display()))?;
+    Ok(0)
+}
+
+/// What this runtime can do (runtime-spec, "Features").
+pub fn features() -> Outcome {
+    println!("{:#}", pericarp::spec::oci::features());
+    Ok(0)
+}

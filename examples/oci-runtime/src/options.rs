@@ -1,0 +1,267 @@
+//! The command line, as runc's.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::Failure;
+
+#[derive(Parser)]
+#[command(name = "pericarp-oci", version, about = "An OCI runtime over the library pericarp")]
+pub struct Options {
+    /// Where the state of containers is kept
+    #[arg(long, global = true, default_value = "/run/pericarp-oci")]
+    pub root: PathBuf,
+    /// Append errors to this file as well
+    #[arg(long, global = true)]
+    pub log: Option<PathBuf>,
+    /// How errors are written there
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Accepted: nothing more is logged
+    #[arg(long, global = true)]
+    pub debug: bool,
+    /// Refused: cgroups are made directly
+    #[arg(long, global = true)]
+    pub systemd_cgroup: bool,
+    /// Only "false" and "auto" are possible
+    #[arg(long, global = true, default_value = "auto")]
+    pub rootless: String,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a container, up to its program
+    Create(Create),
+    /// Run the program of a container that was made
+    Start { id: String },
+    /// Print the state of a container
+    State { id: String },
+    /// Send a signal to a container
+    Kill {
+        id: String,
+        #[arg(default_value = "SIGTERM")]
+        signal: String,
+        /// To every process of it
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Remove a container that has ended
+    Delete {
+        id: String,
+        /// End it first; that there is none is no error
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Make a container, run it and remove it
+    Run(Run),
+    /// Run a further program in a container
+    Exec(Exec),
+    /// List the processes of a container
+    Ps {
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        id: String,
+    },
+    /// Stop all processes of a container where they are
+    Pause { id: String },
+    /// Let them go on
+    Resume { id: String },
+    /// Change limits of a container
+    Update(Update),
+    /// Print figures of a container
+    Events {
+        id: String,
+        /// Once
+        #[arg(long)]
+        stats: bool,
+        /// Time between two prints
+        #[arg(long, default_value = "5s", value_parser = seconds)]
+        interval: u64,
+    },
+    /// List containers
+    List {
+        #[arg(short, long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+        /// Only their ids
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Write an example of a configuration
+    Spec {
+        #[arg(short, long, default_value = ".")]
+        bundle: PathBuf,
+    },
+    /// Print what this runtime can do
+    Features,
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// The directory with config.json
+    #[arg(short, long, default_value = ".")]
+    pub bundle: PathBuf,
+    /// The socket that gets the master of the terminal
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// The file that gets the process id
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Refused: a container always gets a root of its own
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Accepted: no session keyring is ever made
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Further descriptors for the container, from 3 on
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: u32,
+    pub id: String,
+}
+
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub create: Create,
+    /// Return when it runs
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not remove it when it has ended
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[derive(Args)]
+pub struct Exec {
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// The file with the process as JSON, instead of a command
+    #[arg(short, long)]
+    pub process: Option<PathBuf>,
+    #[arg(short, long)]
+    pub detach: bool,
+    #[arg(short, long)]
+    pub tty: bool,
+    #[arg(long)]
+    pub cwd: Option<PathBuf>,
+    #[arg(short, long)]
+    pub env: Vec<String>,
+    /// UID or UID:GID
+    #[arg(short, long)]
+    pub user: Option<String>,
+    #[arg(short = 'g', long)]
+    pub additional_gids: Vec<u32>,
+    /// A capability to add
+    #[arg(short, long)]
+    pub cap: Vec<String>,
+    #[arg(long)]
+    pub no_new_privs: bool,
+    #[arg(long)]
+    pub apparmor: Option<String>,
+    #[arg(long)]
+    pub process_label: Option<String>,
+    #[arg(long, default_value_t = 0)]
+    pub preserve_fds: u32,
+    pub id: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Update {
+    /// A file with the limits as JSON (`linux.resources`); `-` for standard input
+    #[arg(short, long)]
+    pub resources: Option<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory: Option<i64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_reservation: Option<i64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub memory_swap: Option<i64>,
+    #[arg(long, visible_alias = "cpu-share")]
+    pub cpu_shares: Option<u64>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    #[arg(long)]
+    pub cpu_period: Option<u64>,
+    #[arg(long)]
+    pub cpu_burst: Option<u64>,
+    #[arg(long)]
+    pub cpu_idle: Option<i64>,
+    #[arg(long)]
+    pub cpuset_cpus: Option<String>,
+    #[arg(long)]
+    pub cpuset_mems: Option<String>,
+    #[arg(long, allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    #[arg(long)]
+    pub blkio_weight: Option<u16>,
+    pub id: String,
+}
+
+impl Options {
+    /// What is asked for and cannot be had is an error.
+    pub fn refuse_what_is_not_there(&self) -> Result<(), Failure> {
+        if self.systemd_cgroup {
+            return Err(refusal(
+                "--systemd-cgroup",
+                "cgroups are made directly; configure the cgroup manager cgroupfs",
+            ));
+        }
+        if self.rootless == "true" {
+            return Err(refusal("--rootless", "this runtime needs root"));
+        }
+        let (no_pivot, fds) = match &self.command {
+            Command::Create(create) | Command::Run(Run { create, .. }) => {
+                (create.no_pivot, create.preserve_fds)
+            }
+            Command::Exec(exec) => (false, exec.preserve_fds),
+            _ => (false, 0),
+        };
+        if no_pivot {
+            return Err(refusal(
+                "--no-pivot",
+                "a container always gets a root of its own; anything else can be left",
+            ));
+        }
+        if fds > 0 {
+            return Err(refusal(
+                "--preserve-fds",
+                "a container gets its three streams and no other descriptor",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `5s`, `1m` or a number of seconds.
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    match number.parse::<u64>() {
+        Ok(number) if number > 0 => Ok(number * unit),
+        _ => Err(format!("{text:?} is no time such as 5s")),
+    }
+}
+
+fn refusal(what: &str, why: &str) -> Failure {
+    format!("{what} is refused: {why}").into()
+}

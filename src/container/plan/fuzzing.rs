@@ -1,0 +1,53 @@
+//! What must hold of plans whatever they are made of, for `crate::fuzzing`.
+
+use super::tests::read_plan;
+use super::{PodContext, compile};
+use crate::error::ErrorKind;
+use crate::init::wire;
+use crate::spec::{ContainerSpec, IdMappings, PodSpec, UserMode};
+
+/// Reading bytes ends, without a panic and without a look outside.
+pub(crate) fn bytes(bytes: &[u8]) {
+    let _ = read_plan(bytes);
+    // Few bytes have a sound header by chance: give them one, so that the steps are looked at.
+    let [descriptors, steps, rest @ ..] = bytes else { return };
+    let words = [wire::MAGIC, 16 + rest.len() as u32, u32::from(*descriptors), u32::from(*steps)];
+    let whole: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).chain(rest.iter().copied()).collect();
+    let _ = read_plan(&whole);
+}
+
+/// A pod and a container that are found valid have a plan that init reads to its end, or an error that says that
+/// the specification is at fault; and they are the same after a trip through JSON.
+pub(crate) fn spec(json: &[u8]) {
+    let Ok((pod, container)) = serde_json::from_slice::<(PodSpec, ContainerSpec)>(json) else { return };
+    let again = serde_json::to_vec(&(&pod, &container)).expect("a specification can be written");
+    let (same_pod, same_container): (PodSpec, ContainerSpec) =
+        serde_json::from_slice(&again).expect("what was written can be read");
+    assert_eq!((&pod, &container), (&same_pod, &same_container));
+
+    if pod.validate().is_err() || container.validate().is_err() {
+        return;
+    }
+    // What another user namespace has is known when the pod is made.
+    let any = IdMappings::contiguous(100_000, 65536);
+    let ids = match &pod.namespaces.user {
+        UserMode::Host => None,
+        UserMode::Mapped(ids) => Some(ids),
+        UserMode::Auto { .. } | UserMode::Path(_) => Some(&any),
+    };
+    let mut plan = match compile(&PodContext { spec: &pod, ids }, &container) {
+        Ok(plan) => plan,
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
+    };
+    assert!(!plan.to_string().is_empty());
+    plan.resolve_targets(|slot| Ok(slot.0 % 2 == 0)).expect("nothing is asked of the host");
+    let descriptors: Vec<i32> = (0..plan.sources.len() as i32).collect();
+    let encoded = match plan.encode(&descriptors) {
+        Ok(encoded) => encoded,
+        Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
+    };
+    let (read_descriptors, steps) = read_plan(&encoded).expect("init reads what the library writes");
+    assert_eq!(read_descriptors, descriptors);
+    assert_eq!(steps.len(), plan.steps.len());
+    assert!(steps.iter().all(|(_, _, all)| *all), "a step has fields that init does not read");
+}

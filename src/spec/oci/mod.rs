@@ -1,0 +1,190 @@
+//! Specifications from an OCI `config.json` (runtime-spec 1.0 to 1.3).
+//!
+//! One configuration describes a container with its namespaces. Here these belong to the pod:
+//! [`PodSpec::from_oci`] takes what concerns the pod, [`ContainerSpec::from_oci`] the rest. Every field is honoured or
+//! refused by its name; nothing is ignored.
+//!
+//! | in the configuration | becomes |
+//! | --- | --- |
+//! | `hostname`, `domainname`, `linux.sysctl`, `linux.cgroupsPath`, `linux.netDevices`, `linux.namespaces` of type network, ipc, uts and user, `linux.uidMappings`, `linux.gidMappings` | [`PodSpec`] |
+//! | everything else | [`ContainerSpec`] |
+//! | `linux.mountLabel`, `linux.intelRdt`, `linux.memoryPolicy`, fields of other systems | an error that names it |
+//!
+//! Nothing of the library's defaults is added: a configuration without seccomp, masked paths or capabilities is a
+//! container without them.
+
+mod container;
+mod features;
+mod hooks;
+mod pod;
+mod process;
+mod resources;
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxResources, Spec};
+
+use super::{ContainerSpec, IdMapping, IdMappings, PodSpec, Resources};
+use crate::error::{Context, Error, ErrorKind, Result};
+
+pub use features::features;
+pub use resources::cpu_weight;
+
+/// The file of a bundle that holds the configuration.
+const CONFIG: &str = "config.json";
+/// Bytes of a configuration: a bound before it is parsed (CVE-2021-43784).
+const MAX_CONFIG: u64 = 8 << 20;
+
+impl ContainerSpec {
+    /// The container of an OCI configuration, without what is the pod's. Its name is `main` until it is given another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] for what the configuration has wrong or this library cannot do, by name. A relative
+    /// path is one: it is relative to a bundle, see [`from_bundle`](Self::from_bundle).
+    pub fn from_oci(spec: &Spec) -> Result<ContainerSpec> {
+        container::import(spec, None)
+    }
+
+    /// The container of the configuration in a bundle's directory, with paths that are relative to it.
+    ///
+    /// # Errors
+    /// As [`from_oci`](Self::from_oci), and whatever reading the file gives.
+    pub fn from_bundle(bundle: impl AsRef<Path>) -> Result<ContainerSpec> {
+        let bundle = absolute_bundle(bundle.as_ref())?;
+        container::import(&load(&bundle)?, Some(&bundle))
+    }
+}
+
+impl Resources {
+    /// The limits of an OCI configuration (`linux.resources`) in terms of cgroup v2, without its rules for devices.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] for what cgroup v2 does not have, by name.
+    pub fn from_oci(resources: &LinuxResources) -> Result<Resources> {
+        resources::import(resources)
+    }
+}
+
+impl PodSpec {
+    /// What an OCI configuration says of the pod. A namespace that it does not list is the host's, one with a path is
+    /// that one, and one without a path is new.
+    ///
+    /// # Errors
+    /// As [`ContainerSpec::from_oci`].
+    pub fn from_oci(name: impl Into<String>, spec: &Spec) -> Result<PodSpec> {
+        pod::import(name.into(), spec)
+    }
+
+    /// What the configuration in a bundle's directory says of the pod.
+    ///
+    /// # Errors
+    /// As [`ContainerSpec::from_bundle`].
+    pub fn from_bundle(name: impl Into<String>, bundle: impl AsRef<Path>) -> Result<PodSpec> {
+        pod::import(name.into(), &load(&absolute_bundle(bundle.as_ref())?)?)
+    }
+}
+
+fn absolute_bundle(bundle: &Path) -> Result<PathBuf> {
+    std::path::absolute(bundle).step("find the bundle", bundle.display())
+}
+
+/// Reads the configuration of a bundle.
+///
+/// # Errors
+/// `InvalidSpec` with the place in the file for what is no OCI configuration.
+fn load(bundle: &Path) -> Result<Spec> {
+    use std::io::Read;
+    let path = bundle.join(CONFIG);
+    let file = std::fs::File::open(&path).step("open", path.display())?;
+    let mut text = String::new();
+    let read = file.take(MAX_CONFIG + 1).read_to_string(&mut text).step("read", path.display())?;
+    if read as u64 > MAX_CONFIG {
+        return Err(wrong("config.json", format!("is larger than {MAX_CONFIG} bytes")));
+    }
+    parse(&text).map_err(|error| error.within(path.display().to_string()))
+}
+
+/// Parses a configuration.
+pub(crate) fn parse(text: &str) -> Result<Spec> {
+    let json: serde_json::Value =
+        serde_json::from_str(text).map_err(|e| wrong("config.json", e.to_string()))?;
+    // Younger than the model of the configuration: what that does not know must not be lost.
+    const UNMODELLED: [&str; 2] = ["/linux/intelRdt/schemata", "/linux/intelRdt/enableMonitoring"];
+    if let Some(pointer) = UNMODELLED.iter().find(|pointer| json.pointer(pointer).is_some()) {
+        return Err(unsupported(
+            pointer.trim_start_matches('/').replace('/', "."),
+            "is not known to this library",
+        ));
+    }
+    serde_json::from_value(json).map_err(|error| wrong("config.json", error.to_string()))
+}
+
+fn wrong(field: impl Into<String>, why: impl Into<String>) -> Error {
+    Error::invalid(field.into(), why.into())
+}
+
+fn unsupported(field: impl Into<String>, why: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidSpec, "import").on(field.into()).because(why.into())
+}
+
+/// Refuses a field that is there.
+fn refuse<T>(field: &str, value: &Option<T>, why: &str) -> Result<()> {
+    match value {
+        Some(_) => Err(unsupported(field, why.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// What the configuration says of a namespace: not listed, new, or the one at that path.
+enum Listed<'a> {
+    No,
+    New,
+    At(&'a Path),
+}
+
+fn namespace(linux: Option<&Linux>, typ: LinuxNamespaceType) -> Listed<'_> {
+    let list = linux.and_then(|linux| linux.namespaces().as_ref());
+    match list.into_iter().flatten().find(|namespace| namespace.typ() == typ) {
+        None => Listed::No,
+        Some(namespace) => match namespace.path() {
+            Some(path) if !path.as_os_str().is_empty() => Listed::At(path),
+            _ => Listed::New,
+        },
+    }
+}
+
+/// The ids of the user namespace, or of a mount that is to have the same.
+fn id_mappings(linux: Option<&Linux>) -> IdMappings {
+    IdMappings {
+        uid_mappings: ranges(linux.and_then(|linux| linux.uid_mappings().as_ref())),
+        gid_mappings: ranges(linux.and_then(|linux| linux.gid_mappings().as_ref())),
+    }
+}
+
+fn ranges(ranges: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
+    let range = |range: &LinuxIdMapping| IdMapping::new(range.container_id(), range.host_id(), range.size());
+    ranges.into_iter().flatten().map(range).collect()
+}
+
+/// What both halves check.
+fn check_whole(spec: &Spec) -> Result<()> {
+    if !spec.version().starts_with("1.") {
+        return Err(wrong("ociVersion", format!("is {:?}; this library knows 1.0 to 1.3", spec.version())));
+    }
+    refuse("solaris", spec.solaris(), "is for another system")?;
+    refuse("windows", spec.windows(), "is for another system")?;
+    refuse("vm", spec.vm(), "is for virtual machines")?;
+    refuse("zos", spec.zos(), "is for another system")?;
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    let mut seen = Vec::new();
+    for namespace in namespaces.into_iter().flatten() {
+        if seen.contains(&namespace.typ()) {
+            return Err(wrong("linux.namespaces", format!("has {} twice", namespace.typ())));
+        }
+        seen.push(namespace.typ());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
