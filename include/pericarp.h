@@ -1540,6 +1540,18 @@ int pericarp_pod_update_json(const pericarp_pod_t *pod,
                              pericarp_error_t **err);
 
 /**
+ * Whether the processes of a container stand still, because it or its pod was frozen: `*out_frozen` is 1 or 0.
+ *
+ * Ownership: the caller keeps `container`.
+ * Errors: what the kernel says.
+ * Threads: any.
+ * Rust: `Container::is_frozen`.
+ */
+int pericarp_container_is_frozen(const pericarp_container_t *container,
+                                 int *out_frozen,
+                                 pericarp_error_t **err);
+
+/**
  * Changes limits of a container while it runs: `json` is a `Resources` object. What it leaves out keeps its value.
  *
  * Ownership: the caller keeps `container` and `json`.
