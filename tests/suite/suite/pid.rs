@@ -37,7 +37,7 @@ fn a_namespace_can_be_given_by_its_path() -> Outcome {
     let path = PathBuf::from(format!("/proc/{}/ns/pid", host.pid()));
     let text = say(&other, script("guest", PROCESSES).pid(PidMode::Path(path.clone())));
     assert!(
-        text.contains("1 sh") && text.contains("sleep"),
+        text.contains(" sh") && text.contains("1 s") && text.contains("sleep"),
         "the other container's processes are seen: {text}"
     );
     let guest = start(&other, script("guest", "sleep 1000").pid(PidMode::Path(path)));
@@ -60,6 +60,20 @@ fn the_cgroup_namespace_can_be_the_hosts_or_anothers() -> Outcome {
     assert_eq!(say(&pod, script("own", read)), "0::/\n");
     let host = say(&pod, script("main", read).cgroup_namespace(CgroupNamespace::Host));
     assert!(host.ends_with(&format!("/{}/main\n", pod.id())), "{host}");
+    // It sees the tree that the host has, whose mount stays as it is. Mutation: with a new cgroup2 in place of the copy,
+    // the machine's mount had lost nsdelegate and memory_recursiveprot.
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    let before = mounts()?;
+    let path = host.trim().strip_prefix("0::").ok_or("no path")?;
+    let look = format!(
+        "test -d /sys/fs/cgroup{path} && echo there; mkdir /sys/fs/cgroup/x 2>/dev/null || echo fixed"
+    );
+    let seen = say(&pod, script("main", &look).cgroup_namespace(CgroupNamespace::Host));
+    assert_eq!(seen, "there\nfixed\n");
+    assert_eq!(mounts()?, before);
+    let spec = script("main", read).cgroup_namespace(CgroupNamespace::Path("/proc/self/ns/cgroup".into()));
+    let error = pod.create_container(&spec).unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::InvalidSpec, Some("cgroupNamespace")), "{error}");
     let other = start(&pod, script("other", "sleep 1000"));
     let path = format!("/proc/{}/ns/cgroup", other.pid());
     let spec = script("main", "readlink /proc/self/ns/cgroup")
