@@ -267,7 +267,7 @@ fn hooks_of_the_host_run_around_the_container() -> Outcome {
 
 /// The root filesystem is moved into a tree of the host's files for these hooks, and back before init leaves the host's
 /// user namespace: what is mounted then is locked. Without `Step::TakeRootBack` the container could not be made: the
-/// copy of the root was one of the empty directory that it had been on.
+/// copy of the root was one of the empty directory that it had been on, read-only (EROFS at the mount of /proc).
 fn hooks_of_the_creation_leave_nothing_of_the_host_inside() -> Outcome {
     let fixture = Fixture::new();
     let pod = pod(&fixture);
