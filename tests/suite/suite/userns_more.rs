@@ -145,7 +145,8 @@ fn other_programs_reach_nothing_of_the_host() -> Outcome {
 }
 
 /// CVE-2016-9962, with every privilege over processes that there is inside. With `process::hide` in
-/// `src/init/process.rs` doing nothing, the hunter says "caught".
+/// `src/init/process.rs` doing nothing, the hunter says "caught" where `fs.suid_dumpable` is 1. Where it is 0, the change
+/// of ids hides init by itself.
 fn nobody_inside_can_attach_to_who_enters() -> Outcome {
     let fixture = Fixture::new();
     hunted(&pod(&fixture), mighty)
