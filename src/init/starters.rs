@@ -85,6 +85,8 @@ fn hear(from: i32) -> Heard {
 }
 
 /// The next connection, or nobody when it is not one of the owner of the socket.
+/// In a user namespace all users of the machine without an id in it look the same here: then it is the directory alone
+/// that keeps others away.
 fn accept(listener: i32) -> Done<i32> {
     let connection = match syscall!(nr::ACCEPT4, listener, 0, 0, SOCK_CLOEXEC) {
         Ok(connection) => connection as i32,
