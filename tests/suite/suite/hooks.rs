@@ -97,13 +97,17 @@ fn create_container_hooks_see_the_host_and_the_containers_mounts() -> Outcome {
     let (root, log) = (root(&fixture), fixture.path("log"));
     // What the hook writes below the root filesystem's path is what the container has there; what it mounts, too.
     let text = format!(
-        "exec >{log} 2>&1; readlink /proc/self/ns/mnt /proc/self/ns/net; grep -c ' {root}/proc ' /proc/self/mountinfo; \
+        "exec >{log} 2>&1; readlink /proc/self/ns/mnt; readlink /proc/self/ns/net; grep -c ' {root}/proc ' /proc/self/mountinfo; \
          echo written >{root}/etc/by-hook; mkdir {root}/mnt; mount -t tmpfs tmpfs {root}/mnt; echo inside >{root}/mnt/x",
         log = log.display(),
         root = root.display(),
     );
     let spec = with_machine(ContainerSpec::new("main", Rootfs::directory(&root)))
-        .args(["/bin/sh", "-c", "cat /etc/by-hook /mnt/x; readlink /proc/self/ns/mnt /proc/self/ns/net"])
+        .args([
+            "/bin/sh",
+            "-c",
+            "cat /etc/by-hook /mnt/x; readlink /proc/self/ns/mnt; readlink /proc/self/ns/net",
+        ])
         .hooks(hooks(|hooks| hooks.create_container.push(sh(&text))));
     let inside = say(&pod, spec);
     let by_hook = fs::read_to_string(&log)?;
