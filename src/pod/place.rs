@@ -60,7 +60,8 @@ pub(crate) fn open_remains(
     id: &str,
     state: Option<&PodState>,
 ) -> Result<Option<Cgroup>> {
-    if let Some(state) = state {
+    // A file that was corrupted may hold another pod's state.
+    if let Some(state) = state.filter(|state| state.id == id) {
         return open(node, state);
     }
     let Some(place) = state::read::<Place>(dir, FILE)? else {

@@ -51,7 +51,7 @@ pub use resources::{
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOp, SeccompSyscall};
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
-pub use stdio::{Stdio, StdioSet};
+pub use stdio::{SharedFd, Stdio, StdioSet};
 pub use terminal::ConsoleSize;
 
 pub(crate) use process::cpu_mask;

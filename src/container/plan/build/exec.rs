@@ -22,6 +22,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         late_readonly: Vec::new(),
         inside: Some(inside),
     };
+    build.preserve();
     build.first_affinity()?;
     build.plan.step(Step::Setsid);
     build.process()?;

@@ -66,6 +66,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         late_readonly: Vec::new(),
         inside: None,
     };
+    build.preserve();
     build.namespaces();
     build.first_attributes()?;
     build.rootfs();
