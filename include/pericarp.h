@@ -209,6 +209,11 @@
 #define PERICARP_NAMESPACE_PID 4
 
 /**
+ * user_namespaces(7); see `namespaces.user` in docs/pod-json.md.
+ */
+#define PERICARP_NAMESPACE_USER 5
+
+/**
  * Made, waiting for its start.
  */
 #define PERICARP_CONTAINER_CREATED 1
@@ -275,6 +280,11 @@ typedef struct {
      * subtree that systemd delegated. NULL if it is not used.
      */
     const char *cgroup_path;
+    /**
+     * The user whose ranges of /etc/subuid and /etc/subgid pods get ids from that ask for some; NULL is the first of
+     * `pericarp` and `containers` that has some.
+     */
+    const char *subid_user;
 } pericarp_node_options_t;
 
 /**
@@ -388,11 +398,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
     /**
@@ -430,11 +440,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
     /**
@@ -468,11 +478,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
 } pericarp_sysv_shm_t;
@@ -506,11 +516,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
 } pericarp_sysv_sem_t;
@@ -540,11 +550,11 @@ typedef struct {
      */
     uint32_t mode;
     /**
-     * Owner, as a host user id.
+     * Owner: a user id of the host, or one of the pod if that has a user namespace.
      */
     uint32_t uid;
     /**
-     * Owning group, as a host group id.
+     * Owning group, likewise.
      */
     uint32_t gid;
 } pericarp_sysv_msg_t;
@@ -1059,6 +1069,18 @@ int pericarp_pod_remove(const pericarp_pod_t *pod,
                         pericarp_error_t **err);
 
 /**
+ * The ids of the pod's user namespace, as JSON: an object with `uidMappings` and `gidMappings`, see docs/pod-json.md.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `NOT_FOUND` for a pod without a user namespace of its own.
+ * Threads: any.
+ * Rust: `Pod::id_mappings`.
+ */
+int pericarp_pod_id_mappings(const pericarp_pod_t *pod,
+                             char **out_json,
+                             pericarp_error_t **err);
+
+/**
  * Makes all these objects, or none of them. The JSON object has the keys of `IpcObjects`: `{"shm": [{"name": "board",
  * "size": 4096}], "sysvSem": [{"key": 42, "values": [1]}]}`.
  *
@@ -1516,6 +1538,18 @@ int pericarp_container_thaw(const pericarp_container_t *container, pericarp_erro
 int pericarp_pod_update_json(const pericarp_pod_t *pod,
                              const char *json,
                              pericarp_error_t **err);
+
+/**
+ * Whether the processes of a container stand still, because it or its pod was frozen: `*out_frozen` is 1 or 0.
+ *
+ * Ownership: the caller keeps `container`.
+ * Errors: what the kernel says.
+ * Threads: any.
+ * Rust: `Container::is_frozen`.
+ */
+int pericarp_container_is_frozen(const pericarp_container_t *container,
+                                 int *out_frozen,
+                                 pericarp_error_t **err);
 
 /**
  * Changes limits of a container while it runs: `json` is a `Resources` object. What it leaves out keeps its value.

@@ -56,6 +56,7 @@ fn main() -> pericarp::Result<()> {
         state_dir: state_dir.as_ptr(),
         cgroup_name: name.as_ptr(),
         cgroup_path: null(),
+        subid_user: null(),
     };
     let (mut c_node, mut c_pod, mut err) = (null_mut(), null_mut(), null_mut());
     // SAFETY: all pointers are to what the header asks for.

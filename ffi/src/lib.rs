@@ -64,6 +64,7 @@ mod seccomp;
 mod structs;
 mod terminal;
 mod update;
+mod user;
 mod version;
 
 pub use container::*;
@@ -79,4 +80,5 @@ pub use seccomp::*;
 pub use structs::*;
 pub use terminal::*;
 pub use update::*;
+pub use user::*;
 pub use version::*;

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 
 use pericarp::spec::{NamespaceMode, PidMode};
-use pericarp::{CgroupParent, Node, NodeOptions, PodSpec};
+use pericarp::{CgroupParent, IdRanges, Node, NodeOptions, PodSpec};
 
 use crate::caller::{Caller, give, handles_for_caller, known_flags, text_for_caller};
 use crate::error::{Problem, pericarp_error_t};
@@ -47,6 +47,9 @@ fn options_of(caller: Caller, place: *const pericarp_node_options_t) -> Result<N
     known_flags(given.flags, 0, "options->flags")?;
     if let Some(state_dir) = caller.optional_text(given.state_dir, "options->state_dir")? {
         options = options.state_dir(state_dir);
+    }
+    if let Some(user) = caller.optional_text(given.subid_user, "options->subid_user")? {
+        options = options.id_ranges(IdRanges::User(user.to_string()));
     }
     let name = caller.optional_text(given.cgroup_name, "options->cgroup_name")?;
     let path = caller.optional_text(given.cgroup_path, "options->cgroup_path")?;

@@ -59,6 +59,8 @@ pub const PERICARP_NAMESPACE_IPC: u32 = 2;
 pub const PERICARP_NAMESPACE_UTS: u32 = 3;
 /// pid_namespaces(7); a pod has one only with `PERICARP_POD_SHARED_PID`.
 pub const PERICARP_NAMESPACE_PID: u32 = 4;
+/// user_namespaces(7); see `namespaces.user` in docs/pod-json.md.
+pub const PERICARP_NAMESPACE_USER: u32 = 5;
 
 fn namespace_kind(kind: u32) -> Result<NamespaceKind, Problem> {
     match kind {
@@ -66,6 +68,7 @@ fn namespace_kind(kind: u32) -> Result<NamespaceKind, Problem> {
         PERICARP_NAMESPACE_IPC => Ok(NamespaceKind::Ipc),
         PERICARP_NAMESPACE_UTS => Ok(NamespaceKind::Uts),
         PERICARP_NAMESPACE_PID => Ok(NamespaceKind::Pid),
+        PERICARP_NAMESPACE_USER => Ok(NamespaceKind::User),
         other => {
             Err(Problem::argument("kind", format!("is {other}, which is no PERICARP_NAMESPACE_ constant")))
         }

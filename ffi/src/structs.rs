@@ -22,6 +22,9 @@ pub struct pericarp_node_options_t {
     /// In place of `cgroup_name`: the absolute path of an existing directory in a cgroup v2 mount, for instance a
     /// subtree that systemd delegated. NULL if it is not used.
     pub cgroup_path: *const c_char,
+    /// The user whose ranges of /etc/subuid and /etc/subgid pods get ids from that ask for some; NULL is the first of
+    /// `pericarp` and `containers` that has some.
+    pub subid_user: *const c_char,
 }
 
 /// The pod lives no longer than the program that made it, and no other program can open it.
@@ -112,9 +115,9 @@ pub struct pericarp_shm_object_t {
     pub bytes: u64,
     /// Permission bits; 0 stands for 0600.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or one of the pod if that has a user namespace.
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
     /// 0.
     pub reserved: u32,
@@ -136,9 +139,9 @@ pub struct pericarp_mqueue_t {
     pub message_size: u32,
     /// Permission bits; 0 stands for 0600.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or one of the pod if that has a user namespace.
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
     /// 0.
     pub reserved: u32,
@@ -158,9 +161,9 @@ pub struct pericarp_sysv_shm_t {
     pub key: i32,
     /// Permission bits; 0 stands for 0600.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or one of the pod if that has a user namespace.
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -180,9 +183,9 @@ pub struct pericarp_sysv_sem_t {
     pub key: i32,
     /// Permission bits; 0 stands for 0600.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or one of the pod if that has a user namespace.
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -200,9 +203,9 @@ pub struct pericarp_sysv_msg_t {
     pub key: i32,
     /// Permission bits; 0 stands for 0600.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or one of the pod if that has a user namespace.
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -220,7 +223,7 @@ macro_rules! sized {
 type Text = *const c_char;
 
 sized! {
-    pericarp_node_options_t: usize, u64, Text, Text; cgroup_path: Text;
+    pericarp_node_options_t: usize, u64, Text, Text, Text; subid_user: Text;
     pericarp_pod_options_t: usize, u64, Text, Text, Text; shm_size: u64;
     pericarp_stdio_t: usize, u64, i32, i32, i32; reserved: u32;
     pericarp_exit_status_t: usize, u32, i32, i32; core_dumped: u32;

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::hooks::{self, Hooks};
 use super::listener::{self, Listener};
 use super::lsm;
-use super::plan::{self, Plan, PodContext};
+use super::plan::{self, Plan};
 use super::source::Opener;
 use super::stdio;
 use super::{Container, ExitStatus, Inner, Started, Terminal};
@@ -45,8 +45,7 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
-    let context = PodContext { spec: pod.spec() };
-    let plan = plan::compile(&context, lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
+    let plan = plan::compile(&pod.context(), lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
     if at_once && listener::is_for_a_handle(spec) {
         return Err(Error::invalid(
             "security.seccomp",
@@ -122,13 +121,13 @@ impl Attempt<'_> {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
         self.listener = Listener::connect(self.spec)?;
-        let (stdio, mut pipes) = stdio::open(self.spec)?;
+        let (stdio, mut pipes) = stdio::open(self.spec, stdio_owner(self.pod, self.spec))?;
         let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
             control.start()?;
         }
-        let pid_mode = PodContext { spec: self.pod.spec() }.pid_mode(self.spec).clone();
+        let pid_mode = self.pod.context().pid_mode(self.spec).clone();
         let files = Files { stdio, hook_state: hook_state.as_ref(), preserved: &self.spec.preserved_fds };
         let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, files)?;
         self.process = Some(child);
@@ -199,14 +198,18 @@ impl Attempt<'_> {
             entered = false;
         }
         let mut listened = !(at_once && self.plan.listens());
+        let mut listening = None;
         while !(ready && entered && listened) {
+            // Only the process that is to stay has it, and that waits.
+            if let Some(number) = listening.take_if(|_| entered) {
+                let child = self.process.as_ref().ok_or_else(lost)?;
+                self.listener.take_over(self.spec, child.pid, child.pidfd.as_fd(), number, "creating")?;
+                control.listener_taken()?;
+                listened = true;
+                continue;
+            }
             match control.receive()? {
-                Message::Listener(number) => {
-                    let child = self.process.as_ref().ok_or_else(lost)?;
-                    self.listener.take_over(self.spec, child.pid, child.pidfd.as_fd(), number, "creating")?;
-                    control.listener_taken()?;
-                    listened = true;
-                }
+                Message::Listener(number) => listening = Some(number),
                 Message::Ready => ready = true,
                 Message::Paused => {
                     self.hooks_ran = true;
@@ -248,6 +251,13 @@ impl Attempt<'_> {
             let _ = cgroup.remove_tree();
         }
     }
+}
+
+/// The user and group of a process in a pod as the host knows them.
+pub(super) fn stdio_owner(pod: &Pod, spec: &ContainerSpec) -> (u32, u32) {
+    let (uid, gid) = (spec.user.uid, spec.user.gid);
+    let mapped = pod.id_mappings().and_then(|ids| ids.host_uid(uid).zip(ids.host_gid(gid)));
+    mapped.unwrap_or((uid, gid))
 }
 
 /// The cgroup, with the limits and under the rules for devices: nothing ever runs in it without them.
@@ -316,6 +326,7 @@ fn launch(
         opener.open_on_host(plan, files.stdio)?;
         opener.hook_state(plan, files.hook_state)?;
         opener.open_in_pins(plan, home, pod.id())?;
+        opener.map_ids(plan)?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
         let descriptors = opener.descriptors();
         let bytes = plan.encode(&descriptors)?;
@@ -324,7 +335,8 @@ fn launch(
             .step("make", "the plan of init")?;
         setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let mut namespaces = CloneFlags::CLONE_NEWNS;
-        if *pid_mode == PidMode::Container {
+        // One that belongs to the pod's user namespace is made by init, when it is in that.
+        if *pid_mode == PidMode::Container && !plan.enters_pid() {
             namespaces |= CloneFlags::CLONE_NEWPID;
         }
         let launch = Launch {

@@ -8,10 +8,10 @@ use nix::fcntl::AtFlags;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstatat;
 
-use super::create::{frozen, lost};
+use super::create::{frozen, lost, stdio_owner};
 use super::listener::Listener;
 use super::lsm;
-use super::plan::{self, Plan, PodContext};
+use super::plan::{self, Plan};
 use super::process::{Inner, Process};
 use super::source::Opener;
 use super::stdio;
@@ -51,7 +51,7 @@ impl Container {
     fn try_exec(&self, spec: &ExecSpec) -> Result<Process> {
         let whole = spec.over(self.spec())?;
         let whole = lsm::on_this_machine(&self.0.pod.0.node, &whole)?;
-        let plan = plan::compile_exec(&PodContext { spec: self.0.pod.spec() }, &whole)?;
+        let plan = plan::compile_exec(&self.0.pod.context(), &whole)?;
         let (Some(first), Some(cgroup)) = (&self.0.pidfd, &self.0.cgroup) else {
             return Err(self.has_ended());
         };
@@ -128,7 +128,7 @@ impl Attempt<'_> {
     fn run(&mut self, spec: &ContainerSpec, first: &OwnedFd, cgroup: &Cgroup) -> Result<Process> {
         let container = &self.container.0;
         let node = &container.pod.0.node;
-        let (stdio, mut pipes) = stdio::open(spec)?;
+        let (stdio, mut pipes) = stdio::open(spec, stdio_owner(&container.pod, spec))?;
         let (control, inits) = Control::pair()?;
         self.process = Some(self.launch(first, cgroup, inits, stdio, &spec.preserved_fds)?);
         self.settle(&control, spec)?;

@@ -344,8 +344,7 @@ impl Container {
 
     /// Ends what the first process left behind, where its PID namespace does not end with it.
     fn sweep(&self) {
-        let context = super::plan::PodContext { spec: self.0.pod.spec() };
-        if *context.pid_mode(&self.0.state.spec) != PidMode::Container {
+        if *self.0.pod.context().pid_mode(&self.0.state.spec) != PidMode::Container {
             let _ = self.kill();
         }
     }

@@ -26,4 +26,4 @@ pub use terminal::Terminal;
 
 pub(crate) use create::{create, run};
 pub(crate) use handle::{Inner, Started, open};
-pub(crate) use source::set_propagation;
+pub(crate) use source::{not_mapped, set_propagation};

@@ -200,6 +200,18 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
+    /// Shows the sources that the plan says with the ids of the pod's user namespace, which is open by now.
+    pub(crate) fn map_ids(&self, plan: &Plan) -> Result<()> {
+        let user = plan.sources.iter().position(|source| *source == Source::Namespace(Kind::User));
+        let find = |slot: usize| self.open.iter().find(|(at, _)| *at == slot).map(|(_, fd)| fd);
+        let Some(user) = user.and_then(find) else { return Ok(()) };
+        for (slot, source) in plan.sources.iter().enumerate().filter(|(slot, _)| plan.is_mapped(*slot)) {
+            let Some(tree) = find(slot) else { continue };
+            map_ids(tree.as_fd(), true, user.as_fd()).map_err(|errno| not_mapped(errno, source))?;
+        }
+        Ok(())
+    }
+
     /// Whether the file in that slot is a directory. A guess would not do: what init makes for it may stay in a
     /// directory of the host.
     pub(crate) fn is_directory(&self, slot: u32) -> Result<bool> {
@@ -295,6 +307,10 @@ impl<'a> Opener<'a> {
                 Errno::EINVAL => error.of_kind(ErrorKind::Unsupported).because(
                     "its filesystem cannot have mapped ids on this kernel (a tmpfs from Linux 6.3 on), or has them already",
                 ),
+                Errno::EPERM => error.because(
+                    "its ids are mapped already, as those of a volume are in a pod with a user namespace; see \
+                     unmappedMounts",
+                ),
                 _ => error,
             }
         })?;
@@ -336,6 +352,19 @@ impl<'a> Opener<'a> {
                 .because("it has ended"));
         }
         fd
+    }
+}
+
+/// Why a tree of mounts cannot have the ids of a user namespace.
+pub(crate) fn not_mapped(errno: Errno, what: impl Display) -> Error {
+    let error = Error::system(errno, "give the pod's ids to").on(what);
+    match errno {
+        Errno::EINVAL => error.of_kind(ErrorKind::Unsupported).because(
+            "its filesystem, or one that is mounted below it, has no idmapped mounts (tmpfs has them since Linux 6.3, \
+             overlay has none); use another one, or unmappedMounts",
+        ),
+        Errno::EPERM => error.because("it is idmapped already; use unmappedMounts, or what it was made of"),
+        _ => error,
     }
 }
 

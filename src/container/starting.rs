@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use super::Container;
 use super::handle::{Started, lock};
-use super::plan::{self, PodContext};
+use super::plan;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state;
@@ -110,7 +110,7 @@ impl Container {
             return plan.failure(step, call, errno);
         }
         let words = || {
-            let plan = plan::compile(&PodContext { spec: self.0.pod.spec() }, self.spec()).ok()?;
+            let plan = plan::compile(&self.0.pod.context(), self.spec()).ok()?;
             let step = step.checked_sub(self.0.state.barrier?)? + plan.barrier()?;
             Some(plan.failure(step, call, errno))
         };

@@ -26,19 +26,20 @@ pub(crate) struct Pipes {
 }
 
 /// Opens the streams: what the container gets, `None` for the null device, and the other ends of pipes.
-pub(crate) fn open(spec: &ContainerSpec) -> Result<([Option<OwnedFd>; 3], Pipes)> {
+/// Pipes belong to `owner`, the ids of the container's user on the host.
+pub(crate) fn open(spec: &ContainerSpec, owner: (u32, u32)) -> Result<([Option<OwnedFd>; 3], Pipes)> {
     let mut pipes = Pipes::default();
-    let (stdin, ours) = stream(spec, "stdin", &spec.stdio.stdin, std::io::stdin().as_fd(), true)?;
+    let (stdin, ours) = stream(owner, "stdin", &spec.stdio.stdin, std::io::stdin().as_fd(), true)?;
     pipes.stdin = ours;
-    let (stdout, ours) = stream(spec, "stdout", &spec.stdio.stdout, std::io::stdout().as_fd(), false)?;
+    let (stdout, ours) = stream(owner, "stdout", &spec.stdio.stdout, std::io::stdout().as_fd(), false)?;
     pipes.stdout = ours;
-    let (stderr, ours) = stream(spec, "stderr", &spec.stdio.stderr, std::io::stderr().as_fd(), false)?;
+    let (stderr, ours) = stream(owner, "stderr", &spec.stdio.stderr, std::io::stderr().as_fd(), false)?;
     pipes.stderr = ours;
     Ok(([stdin, stdout, stderr], pipes))
 }
 
 fn stream(
-    spec: &ContainerSpec,
+    owner: (u32, u32),
     name: &str,
     stdio: &Stdio,
     inherited: BorrowedFd<'_>,
@@ -66,7 +67,7 @@ fn stream(
             let (read, write) = pipe2(OFlag::O_CLOEXEC).step("make", format!("the pipe of {name}"))?;
             let (theirs, ours) = if input { (read, write) } else { (write, read) };
             // The process may open /dev/stdout again, which asks for the owner's permission.
-            let owner = (Some(Uid::from_raw(spec.user.uid)), Some(Gid::from_raw(spec.user.gid)));
+            let owner = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
             fchown(&theirs, owner.0, owner.1).step("change the owner of", format!("the pipe of {name}"))?;
             Ok((Some(theirs), Some(File::from(ours))))
         }

@@ -220,7 +220,7 @@ pub fn open(state: &mut State, mut fields: Reader) -> Done {
     state.store(into, fd as usize)
 }
 
-fn clone_tree(fd: i32, recursive: usize) -> Done<i32> {
+pub fn clone_tree(fd: i32, recursive: usize) -> Done<i32> {
     let flags = OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | recursive;
     syscall!(nr::OPEN_TREE, fd, EMPTY, flags).within(wire::CALL_OPEN_TREE).map(|fd| fd as i32)
 }

@@ -2,7 +2,7 @@
 
 use crate::sys::{EINVAL, nr, syscall};
 use crate::wire::{self, Reader};
-use crate::{Done, In};
+use crate::{Done, In, process};
 
 const PR_SET_KEEPCAPS: usize = 8;
 const PR_CAPBSET_DROP: usize = 24;
@@ -48,6 +48,10 @@ pub fn take(mut fields: Reader) -> Done {
     syscall!(nr::SETRESUID, uid, uid, uid).within(wire::CALL_SETUID)?;
     // The inheritable set holds the ambient one, and nothing else unless the specification says so (CVE-2022-29162).
     capset(effective, permitted, inheritable)?;
+    // New ids set it to what fs.suid_dumpable says, which may be that everybody with the same ids may look.
+    if uid != 0 || gid != 0 {
+        process::hide();
+    }
     for capability in 0..MAX_CAPABILITIES {
         if ambient >> capability & 1 == 1 {
             syscall!(nr::PRCTL, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability).within(wire::CALL_AMBIENT)?;

@@ -21,6 +21,7 @@ mod identity;
 mod process;
 mod starters;
 mod sys;
+mod user;
 mod terminal;
 mod wire;
 
@@ -219,6 +220,11 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::RUN_HOOK => hook::run(state, fields)?,
         wire::EXEC => return process::exec(fields),
         wire::REAP => process::reap(),
+        wire::OWN_FILES => user::own_files(fields)?,
+        wire::ENTER_USER => user::enter(state, fields)?,
+        wire::COPY_ROOT => user::copy_root(state, fields)?,
+        wire::MAKE_QUEUE => user::make_queue(fields)?,
+        wire::TAKE_ROOT_BACK => user::take_root_back(state, fields)?,
         wire::BARRIER_FOR_ALL => starters::barrier(state, fields)?,
         wire::WRITE_PROC => attributes::write_proc(state, fields)?,
         wire::SCHEDULER => attributes::scheduler(fields)?,

@@ -105,6 +105,11 @@ pub mod nr {
     pub const OPENAT2: usize = 437;
     pub const FACCESSAT2: usize = 439;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const SETFSUID: usize = 122;
+    pub const SETFSGID: usize = 123;
+    pub const CAPGET: usize = 125;
+    pub const MQ_OPEN: usize = 240;
+    pub const MQ_UNLINK: usize = 241;
     pub const LSEEK: usize = 8;
     pub const KILL: usize = 62;
     pub const PIPE2: usize = 293;
@@ -176,6 +181,11 @@ pub mod nr {
     pub const OPENAT2: usize = 437;
     pub const FACCESSAT2: usize = 439;
     pub const MOUNT_SETATTR: usize = 442;
+    pub const SETFSUID: usize = 151;
+    pub const SETFSGID: usize = 152;
+    pub const CAPGET: usize = 90;
+    pub const MQ_OPEN: usize = 180;
+    pub const MQ_UNLINK: usize = 181;
     pub const LSEEK: usize = 62;
     pub const KILL: usize = 129;
     pub const PIPE2: usize = 59;

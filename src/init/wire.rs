@@ -118,7 +118,7 @@ operations! {
     SECCOMP = 22,
     /// Change the working directory: path, 1 to make it when it is missing.
     CHDIR = 23,
-    /// Make the working directory below the root, while that can be written to: path.
+    /// Make a directory below the root, while that can be written to: path.
     MKDIR_IN_ROOT = 24,
     /// Open a file of the template: path, flags, slot to store it in.
     OPEN = 25,
@@ -138,6 +138,16 @@ operations! {
     SET_NAME = 32,
     /// Attach the mount in a slot in a filesystem that init has just made: slot, slot of that, path.
     MOUNT_BELOW = 33,
+    /// Own what is made from now on: user and group id of the host. No privilege is lost.
+    OWN_FILES = 70,
+    /// Join a user namespace for good and become its root: slot.
+    ENTER_USER = 71,
+    /// Put a copy of the root over itself, which can be pivoted into where the root itself is locked: path of the root.
+    COPY_ROOT = 72,
+    /// Make a POSIX message queue: name, mode, uid, gid, messages, bytes of a message.
+    MAKE_QUEUE = 73,
+    /// Undo what hooks of the creation have done to the mounts: path of the root, and of the host's files.
+    TAKE_ROOT_BACK = 74,
     /// Tell that init waits for hooks, and wait until it may go on.
     PAUSE = 80,
     /// Run a program and wait for it: slot of its standard input, milliseconds that it may take or 0, path, number of
@@ -240,6 +250,8 @@ calls! {
     CALL_GETCWD = 39: "getcwd",
     CALL_CLOSE_RANGE = 40: "close_range",
     CALL_SIGNALS = 41: "rt_sigprocmask",
+    CALL_SETFSID = 80: "setfsuid",
+    CALL_MQ_OPEN = 81: "mq_open",
     CALL_HOOK_EXEC = 90: "execve",
     CALL_HOOK_TIMEOUT = 91: "waiting for the hook",
     CALL_LSEEK = 93: "lseek",

@@ -1,12 +1,14 @@
 //! The pods of one machine under one state directory.
 
 mod home;
+mod ids;
 mod options;
 mod proc;
 mod recover;
 
 use std::sync::{Arc, Mutex};
 
+pub use ids::{IdRange, IdRanges};
 pub use options::NodeOptions;
 pub use recover::Recovery;
 
@@ -37,6 +39,8 @@ pub(crate) struct Inner {
     pub(crate) proc: Proc,
     pub(crate) init: InitImage,
     pub(crate) guests: Guests,
+    /// Where pods get ids from that ask for some.
+    pub(crate) id_ranges: IdRanges,
 }
 
 impl Node {
@@ -66,6 +70,7 @@ impl Node {
             proc,
             init,
             guests,
+            id_ranges: options.id_ranges.clone(),
         })))
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::IdRanges;
 use crate::cgroup::CgroupParent;
 
 /// How to open a [`Node`](crate::Node).
@@ -13,11 +14,17 @@ pub struct NodeOptions {
     pub state_dir: PathBuf,
     /// The cgroup below which pods get theirs.
     pub cgroup_parent: CgroupParent,
+    /// Where pods with [`UserMode::Auto`](crate::spec::UserMode::Auto) get their ids from.
+    pub id_ranges: IdRanges,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        NodeOptions { state_dir: "/run/pericarp".into(), cgroup_parent: CgroupParent::default() }
+        NodeOptions {
+            state_dir: "/run/pericarp".into(),
+            cgroup_parent: CgroupParent::default(),
+            id_ranges: IdRanges::default(),
+        }
     }
 }
 
@@ -36,6 +43,12 @@ impl NodeOptions {
     /// Sets [`cgroup_parent`](Self::cgroup_parent).
     pub fn cgroup_parent(mut self, parent: CgroupParent) -> Self {
         self.cgroup_parent = parent;
+        self
+    }
+
+    /// Sets [`id_ranges`](Self::id_ranges).
+    pub fn id_ranges(mut self, ranges: IdRanges) -> Self {
+        self.id_ranges = ranges;
         self
     }
 }

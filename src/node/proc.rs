@@ -27,7 +27,10 @@ impl Proc {
         let dir = new_filesystem(c"proc", &[], attributes).map_err(|errno| {
             let error = Error::system(errno, "make").on("a private proc");
             match errno {
-                Errno::EPERM => error.because("making pods needs root (CAP_SYS_ADMIN)"),
+                Errno::EPERM => error.because(
+                    "making pods needs root of the machine (CAP_SYS_ADMIN); an ordinary user cannot make them, nor root \
+                     of a user namespace: guarding devices and making device nodes takes privileges of the machine",
+                ),
                 _ => error,
             }
         })?;
@@ -66,6 +69,24 @@ impl Proc {
                 .because(format!("the kernel took {:?} only", value.get(..written).unwrap_or_default())));
         }
         Ok(())
+    }
+
+    /// Gives the new user namespace of a process its ids; `file` is `uid_map` or `gid_map`.
+    pub(crate) fn write_map(&self, pid: i32, file: &str, text: &str) -> Result<()> {
+        let path = format!("{pid}/{file}");
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let map =
+            openat(&self.dir, path.as_str(), flags, Mode::empty()).step("open", format!("/proc/{path}"))?;
+        // The kernel takes it whole or not at all.
+        nix::unistd::write(&map, text.as_bytes()).map(drop).map_err(|errno| {
+            let error = Error::system(errno, "give the pod's user namespace").on(format!("{file} {text:?}"));
+            match errno {
+                Errno::EPERM => {
+                    error.because("the host ids must be ids of the library's own user namespace, and it needs CAP_SETUID and CAP_SETGID there")
+                }
+                _ => error,
+            }
+        })
     }
 
     /// Sets the NIS domain name in the UTS namespace of the calling thread.

@@ -152,6 +152,7 @@ fn remove_orphans(home: &Home, recovery: &mut Recovery) -> Result<()> {
             recovery.removed.push(id);
         }
     }
+    home.release_ids_of_nobody()?;
     // A pod's directory is there before it takes its name and until it has given it back.
     for (namespace, name, id) in home.all_names()? {
         if !known(&id)? {

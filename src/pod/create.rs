@@ -1,23 +1,26 @@
 //! Making a pod: all of it, or nothing and the first error.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
 
 use super::pins::{self, PodPins};
 use super::state::{self, PodState};
+use super::user::{self, UserNamespace};
 use super::{Inner, Pod};
 use super::{netdev, place, reaper};
 use crate::cgroup::Cgroup;
-use crate::error::{Context, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
 use crate::spec::{
-    NamespaceMode, PidMode, PodSpec, Propagation, SysctlNamespace, VolumeSource, sysctl_namespace,
+    IdMappings, NamespaceMode, PidMode, PodSpec, Propagation, SysctlNamespace, UserMode, VolumeSource,
+    sysctl_namespace,
 };
 use crate::sys::mount::{attr, clone_tree, new_filesystem};
 use crate::sys::namespace::{self, Kind};
@@ -58,8 +61,15 @@ impl Attempt<'_> {
         // Kept at once: whatever fails from here on, it is removed.
         let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, self.id)?);
         let cgroup_id = cgroup.id()?;
+        let ids = match &self.spec.namespaces.user {
+            UserMode::Mapped(ids) => Some(ids.clone()),
+            UserMode::Auto { size } => {
+                Some(self.node.0.home.take_ids(self.id, &self.node.0.id_ranges, *size)?)
+            }
+            UserMode::Host | UserMode::Path(_) => None,
+        };
         let devices = &mut self.devices;
-        thread::run(|| make_shared(self.node, self.home, self.spec, self.id, devices))?;
+        let ids = thread::run(|| make_shared(self.node, self.home, self.spec, self.id, ids, devices))?;
         let mut process = None;
         if self.spec.namespaces.pid == PidMode::Pod {
             let reaper = self.reaper.insert(reaper::start(self.node, self.home, self.spec, self.id, cgroup)?);
@@ -72,6 +82,7 @@ impl Attempt<'_> {
             created_at: state::now(),
             cgroup_id,
             reaper: process,
+            ids,
             spec: self.spec.clone(),
         };
         // The directory moves as a whole: nobody sees this file before it is complete.
@@ -116,18 +127,24 @@ impl Attempt<'_> {
             let _ = self.home.remove_dir(GARBAGE, self.id);
         }
         let _ = self.home.release_name(&self.spec.namespace, &self.spec.name, self.id);
+        if let UserMode::Auto { .. } = self.spec.namespaces.user {
+            let _ = self.node.0.home.release_ids(self.id);
+        }
     }
 }
 
 /// On a thread of its own: makes or joins the pod's namespaces and leaves them, with all that belongs to them, in the
 /// pins namespace.
+///
+/// `ids` are those of a new user namespace; returned are those of whatever user namespace the pod has.
 fn make_shared(
     node: &Node,
     home: &Home,
     spec: &PodSpec,
     id: &str,
+    ids: Option<IdMappings>,
     devices: &mut Option<netdev::Moved>,
-) -> Result<()> {
+) -> Result<Option<IdMappings>> {
     let leaving = netdev::find(&node.0.proc, spec)?;
     let modes = [
         (Kind::Network, &spec.namespaces.network),
@@ -143,15 +160,28 @@ fn make_shared(
             given.push((kind, path, fd));
         }
     }
+    let new: Vec<Kind> =
+        modes.iter().filter(|(_, mode)| **mode == NamespaceMode::Pod).map(|(kind, _)| *kind).collect();
+    let user = match &spec.namespaces.user {
+        UserMode::Host => None,
+        mode => Some(user::make(node, mode, ids, &new)?),
+    };
     let mut mounts: Vec<(String, OwnedFd)> = Vec::new();
     for volume in &spec.volumes {
-        mounts.push((pins::volume(&volume.name), make_volume(&volume.source)?));
+        let user = user.as_ref();
+        mounts.push((pins::volume(&volume.name), make_volume(&volume.source, user, spec.unmapped_mounts)?));
     }
-    let new = modes
-        .iter()
-        .filter(|(_, mode)| **mode == NamespaceMode::Pod)
-        .fold(CloneFlags::empty(), |flags, (kind, _)| flags | kind.flag());
-    unshare(new).step("make", "the pod's namespaces")?;
+    match &user {
+        None => {
+            let flags = new.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
+            unshare(flags).step("make", "the pod's namespaces")?;
+        }
+        Some(user) => {
+            for (kind, namespace) in &user.new {
+                setns(namespace, kind.flag()).step("join", format!("the pod's {} namespace", kind.word()))?;
+            }
+        }
+    }
     for (kind, path, fd) in &given {
         setns(fd, kind.flag()).step(format!("join the {} namespace at", kind.word()), path.display())?;
     }
@@ -166,19 +196,19 @@ fn make_shared(
         loopback::up().step("bring up", "the loopback interface")?;
     }
     *devices = leaving.map(|leaving| leaving.enter(&node.0.proc)).transpose()?;
-    set_sysctls(node, spec)?;
+    set_sysctls(node, spec, user.as_ref())?;
     if spec.namespaces.ipc != NamespaceMode::Host {
         let locked = attr::NOSUID | attr::NODEV | attr::NOEXEC;
         let size = CString::new(spec.shm_size.to_string()).expect("digits have no NUL");
-        let shm = new_filesystem(c"tmpfs", &[(c"size", &size), (c"mode", c"1777")], locked)
+        let shm = new_tmpfs(&[(c"size", &size), (c"mode", c"1777")], locked, user.as_ref())
             .step("make", "the tmpfs of /dev/shm")?;
-        super::ipc::create_all(shm.as_fd(), &spec.ipc)?;
+        make_ipc(node, shm.as_fd(), spec, user.as_ref())?;
         mounts.push((pins::SHM.to_string(), shm));
         let mqueue = new_filesystem(c"mqueue", &[], locked).step("make", "the mqueue filesystem")?;
         mounts.push((pins::MQUEUE.to_string(), mqueue));
     }
     if spec.hostname_files {
-        mounts.push((pins::ETC.to_string(), make_etc(spec)?));
+        mounts.push((pins::ETC.to_string(), make_etc(spec, user.as_ref())?));
     }
     let mut namespaces = Vec::new();
     for (kind, mode) in modes {
@@ -189,50 +219,99 @@ fn make_shared(
     let pins = PodPins::enter(&home.pins, id)?;
     pins.create()?;
     namespaces.iter().try_for_each(|(kind, fd)| pins.attach_namespace(*kind, fd))?;
-    mounts.iter().try_for_each(|(name, fd)| pins.attach(name, fd))
+    if let Some(user) = &user {
+        pins.pin_namespace(Kind::User, &user.namespace)?;
+    }
+    mounts.iter().try_for_each(|(name, fd)| pins.attach(name, fd))?;
+    Ok(user.map(|user| user.ids))
+}
+
+/// A tmpfs that belongs to root of the pod.
+fn new_tmpfs(
+    options: &[(&CStr, &CStr)],
+    attributes: u64,
+    user: Option<&UserNamespace>,
+) -> crate::sys::Result<OwnedFd> {
+    let owner = user.map(UserNamespace::owner_options);
+    let owner = owner.iter().flatten().map(|(key, value)| (*key, value.as_c_str()));
+    let options: Vec<(&CStr, &CStr)> = options.iter().copied().chain(owner).collect();
+    new_filesystem(c"tmpfs", &options, attributes)
+}
+
+/// Makes the IPC objects that the specification names, in the namespace of this thread.
+fn make_ipc(node: &Node, shm: BorrowedFd<'_>, spec: &PodSpec, user: Option<&UserNamespace>) -> Result<()> {
+    let Some(space) = user else { return super::ipc::create_all(shm, &spec.ipc) };
+    let host = super::ipc::to_host(&spec.ipc, &space.ids)?;
+    super::ipc::create_all_with(shm, &host, &|queue| {
+        // A given IPC namespace is not the pod's user namespace's.
+        let Some((_, namespace)) = space.new.iter().find(|(kind, _)| *kind == Kind::Ipc) else {
+            return super::ipc::create_mqueue(queue);
+        };
+        // Found by its name, which is unique: what is made inside takes the ids inside.
+        let inside = spec.ipc.mqueues.iter().find(|inside| inside.name == queue.name).unwrap_or(queue);
+        user::make_queue(node, inside, |kind| {
+            let namespace = if kind == Kind::User { &space.namespace } else { namespace };
+            namespace.try_clone().step("duplicate", "a namespace of the pod")
+        })
+    })
 }
 
 /// Sets each kernel parameter in the namespace that this thread is in. What belongs to a namespace that is not the
 /// pod's was refused before.
-fn set_sysctls(node: &Node, spec: &PodSpec) -> Result<()> {
+fn set_sysctls(node: &Node, spec: &PodSpec, user: Option<&UserNamespace>) -> Result<()> {
+    let mut refused = Vec::new();
     for (name, value) in &spec.sysctls {
         debug_assert!(matches!(
             sysctl_namespace(name),
             Some(SysctlNamespace::Network | SysctlNamespace::Ipc)
         ));
-        node.0.proc.set_sysctl(name, value)?;
+        match node.0.proc.set_sysctl(name, value) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && user.is_some() => {
+                refused.push((name.as_str(), value.as_str()));
+            }
+            result => result?,
+        }
     }
-    Ok(())
+    let Some(space) = user.filter(|_| !refused.is_empty()) else { return Ok(()) };
+    let find = |kind: Kind| space.new.iter().find(|(new, _)| *new == kind).map(|(_, namespace)| namespace);
+    let kinds = [find(Kind::Network).is_some(), find(Kind::Ipc).is_some()];
+    user::set_sysctls(node, kinds, &refused, |kind| {
+        let namespace = if kind == Kind::User { Some(&space.namespace) } else { find(kind) };
+        let missing = || Error::new(ErrorKind::NotFound, "open").on(kind.word());
+        namespace.ok_or_else(missing)?.try_clone().step("duplicate", "a namespace of the pod")
+    })
 }
 
-fn make_volume(source: &VolumeSource) -> Result<OwnedFd> {
+fn make_volume(source: &VolumeSource, user: Option<&UserNamespace>, unmapped: bool) -> Result<OwnedFd> {
     match source {
         VolumeSource::Tmpfs { size, mode } => {
             let size = CString::new(size.to_string()).expect("digits have no NUL");
             let mode = CString::new(format!("{mode:o}")).expect("digits have no NUL");
-            new_filesystem(c"tmpfs", &[(c"size", &size), (c"mode", &mode)], attr::NOSUID | attr::NODEV)
+            new_tmpfs(&[(c"size", &size), (c"mode", &mode)], attr::NOSUID | attr::NODEV, user)
                 .step("make", "the tmpfs of a volume")
         }
         VolumeSource::Directory { path } => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             let dir = openat(AT_FDCWD, path, flags, Mode::empty()).step("open volume", path.display())?;
-            clone_tree(&dir, c"", true)
+            let tree = clone_tree(&dir, c"", true)
                 .and_then(|tree| {
                     crate::container::set_propagation(&tree, Propagation::Private).map(|()| tree)
                 })
-                .step("clone the mounts at", path.display())
+                .step("clone the mounts at", path.display())?;
+            if let Some(user) = user.filter(|_| !unmapped) {
+                user.map_ids(tree.as_fd())
+                    .map_err(|errno| crate::container::not_mapped(errno, path.display()))?;
+            }
+            Ok(tree)
         }
     }
 }
 
 /// `/etc/hostname` and `/etc/hosts` of the pod, as the kubelet writes them.
-fn make_etc(spec: &PodSpec) -> Result<OwnedFd> {
-    let tmpfs = new_filesystem(
-        c"tmpfs",
-        &[(c"size", c"64k"), (c"mode", c"755")],
-        attr::NOSUID | attr::NODEV | attr::NOEXEC,
-    )
-    .step("make", "the tmpfs of the pod's /etc files")?;
+fn make_etc(spec: &PodSpec, user: Option<&UserNamespace>) -> Result<OwnedFd> {
+    let tmpfs =
+        new_tmpfs(&[(c"size", c"64k"), (c"mode", c"755")], attr::NOSUID | attr::NODEV | attr::NOEXEC, user)
+            .step("make", "the tmpfs of the pod's /etc files")?;
     let hostname = spec.effective_hostname();
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     if spec.namespaces.network == NamespaceMode::Pod {
@@ -242,6 +321,10 @@ fn make_etc(spec: &PodSpec) -> Result<OwnedFd> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_retain(0o644);
         let fd = openat(&tmpfs, name, flags, mode).step("create", format!("the pod's {name}"))?;
+        if let Some(user) = user {
+            let (uid, gid) = (Uid::from_raw(user.root.0), Gid::from_raw(user.root.1));
+            fchown(&fd, Some(uid), Some(gid)).step("chown", format!("the pod's {name}"))?;
+        }
         nix::sys::stat::fchmod(&fd, mode).step("chmod", format!("the pod's {name}"))?;
         nix::unistd::write(&fd, content.as_bytes()).step("write", format!("the pod's {name}"))?;
     }

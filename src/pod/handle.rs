@@ -18,7 +18,7 @@ use crate::cgroup::Cgroup;
 use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, Node, PODS};
-use crate::spec::{ContainerSpec, NamespaceMode, PidMode, PodSpec, Resources};
+use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, Resources, UserMode};
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{self, thread};
@@ -54,6 +54,8 @@ pub enum NamespaceKind {
     Uts,
     /// pid_namespaces(7); a pod has one only with [`PidMode::Pod`].
     Pid,
+    /// user_namespaces(7); see [`UserMode`](crate::spec::UserMode).
+    User,
 }
 
 impl From<NamespaceKind> for Kind {
@@ -63,6 +65,7 @@ impl From<NamespaceKind> for Kind {
             NamespaceKind::Ipc => Kind::Ipc,
             NamespaceKind::Uts => Kind::Uts,
             NamespaceKind::Pid => Kind::Pid,
+            NamespaceKind::User => Kind::User,
         }
     }
 }
@@ -179,6 +182,7 @@ impl Pod {
             NamespaceKind::Ipc => namespaces.ipc == NamespaceMode::Host,
             NamespaceKind::Uts => namespaces.uts == NamespaceMode::Host,
             NamespaceKind::Pid => namespaces.pid != PidMode::Pod,
+            NamespaceKind::User => namespaces.user.is_host(),
         };
         let kind = Kind::from(kind);
         if none {
@@ -192,6 +196,16 @@ impl Pod {
     /// The number that identifies a namespace of the pod, as in `readlink /proc/PID/ns/net`.
     pub fn namespace_inode(&self, kind: NamespaceKind) -> Result<u64> {
         namespace::inode(self.namespace_fd(kind)?).step("fstat", "a namespace of the pod")
+    }
+
+    /// What a plan needs to know of the pod.
+    pub(crate) fn context(&self) -> plan::PodContext<'_> {
+        plan::PodContext { spec: self.spec(), ids: self.0.state.ids.as_ref() }
+    }
+
+    /// The ids of the pod's user namespace; `None` when it has none of its own.
+    pub fn id_mappings(&self) -> Option<&IdMappings> {
+        self.0.state.ids.as_ref()
     }
 
     /// The pod's IPC objects.
@@ -230,7 +244,7 @@ impl Pod {
     /// What would be done to make a container, in words and in order. Nothing is made, opened or asked.
     pub fn explain(&self, spec: &ContainerSpec) -> Result<Plan> {
         spec.validate()?;
-        plan::compile(&plan::PodContext { spec: self.spec() }, spec)
+        plan::compile(&self.context(), spec)
     }
 
     /// A container by its name.
@@ -348,6 +362,9 @@ impl Pod {
         self.0.home.move_pod(self.id(), PODS, GARBAGE)?;
         dismantle(&self.0.node, &self.0.home, self.id(), &dir)?;
         self.0.home.release_name(self.namespace(), self.name(), self.id())?;
+        if let UserMode::Auto { .. } = self.spec().namespaces.user {
+            self.0.node.0.home.release_ids(self.id())?;
+        }
         self.0.home.remove_dir(GARBAGE, self.id())?;
         hooks
     }

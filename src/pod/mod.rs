@@ -2,6 +2,7 @@
 
 mod create;
 mod handle;
+mod helper;
 pub mod ipc;
 mod ipc_handle;
 mod netdev;
@@ -9,6 +10,7 @@ pub(crate) mod pins;
 mod place;
 mod reaper;
 pub(crate) mod state;
+mod user;
 
 pub use handle::{NamespaceKind, Pod, PodStatus};
 pub use ipc_handle::PodIpc;

@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, SFlag, fchmodat, makedev, mknod};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::unistd::{UnlinkatFlags, fchdir, mkdir, unlinkat};
 
-use crate::container::plan::{HOST, LAYERS, ROOT, UPPER};
+use crate::container::plan::{HOST, LAYERS, PROC_OF_HOST, ROOT, UPPER};
 use crate::error::{Context, Error, Result};
 use crate::init::wire;
 use crate::node::Proc;
@@ -150,19 +150,23 @@ fn new_namespace(state_dir: &Path) -> Result<()> {
 
 fn furnish_template() -> nix::Result<()> {
     let all = Mode::from_bits_retain(0o755);
-    for directory in [ROOT, UPPER, LAYERS, "/dev"] {
+    let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
+    for directory in [ROOT, UPPER, LAYERS, "/dev", PROC_OF_HOST] {
         mkdir(directory, all)?;
+        // The umask of the host program is not ours to change: give modes again.
+        fchmodat(AT_FDCWD, directory, all, follow)?;
     }
+    // Root of another user namespace is not root here, and must get through.
+    fchmodat(AT_FDCWD, "/", all, follow)?;
     for layer in 0..MAX_LAYERS {
         mkdir(format!("{LAYERS}/{layer}").as_str(), all)?;
     }
     mkdir(HOST, Mode::S_IRWXU)?;
     mkdir(wire::TEMPLATE_EMPTY, all)?;
-    // The umask of the host program is not ours to change: give modes again.
-    fchmodat(AT_FDCWD, wire::TEMPLATE_EMPTY, all, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+    fchmodat(AT_FDCWD, wire::TEMPLATE_EMPTY, all, follow)?;
     let everybody = Mode::from_bits_retain(0o666);
     mknod(wire::TEMPLATE_NULL, SFlag::S_IFCHR, everybody, makedev(1, 3))?;
-    fchmodat(AT_FDCWD, wire::TEMPLATE_NULL, everybody, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+    fchmodat(AT_FDCWD, wire::TEMPLATE_NULL, everybody, follow)?;
     // All containers start from this one filesystem: none can ever write to it.
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)

@@ -43,6 +43,11 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
     let guard = node.0.cgroups.device_guard();
     let cgroup = pod.create_guarded(CGROUP, &Resources::default(), guard)?;
     let plan = plan::reaper(spec);
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    // One that belongs to the pod's user namespace is made by init, when it is in that.
+    if !plan.enters_pid() {
+        namespaces |= CloneFlags::CLONE_NEWPID;
+    }
     let (control, inits) = Control::pair()?;
     let child: Child = thread::run(|| {
         let mut opener = Opener::new(node, None);
@@ -57,13 +62,13 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
             init: node.0.init.as_fd(),
             plan: memory.as_fd(),
             inherited: &opener.descriptors(),
-            namespaces: CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID,
+            namespaces,
             cgroup: Some(cgroup.as_fd()),
         };
         launch.spawn()
     })?;
-    let reaper = Reaper { pid: child.pid, pidfd: child.pidfd };
-    let result = settle(node, home, id, &plan, &control, &reaper);
+    let mut reaper = Reaper { pid: child.pid, pidfd: child.pidfd };
+    let result = settle(node, home, id, &plan, &control, &mut reaper);
     match result {
         Ok(()) => Ok(reaper),
         Err(error) => {
@@ -80,11 +85,18 @@ fn settle(
     id: &str,
     plan: &plan::Plan,
     control: &Control,
-    reaper: &Reaper,
+    reaper: &mut Reaper,
 ) -> Result<()> {
     let mut proc = None;
+    let mut enters = plan.enters_pid();
     loop {
         match control.receive()? {
+            // Which process stays comes first.
+            Message::Fd(last) if enters => {
+                let pid = node.0.proc.pid_of(last.as_fd())?;
+                std::mem::replace(reaper, Reaper { pid, pidfd: last }).wait();
+                enters = false;
+            }
             Message::Fd(fd) => proc = Some(fd),
             // It has no filter.
             Message::Listener(_) => {}

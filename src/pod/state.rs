@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::spec::{ContainerSpec, PodSpec};
+use crate::spec::{ContainerSpec, IdMappings, PodSpec};
 
 /// The file of a pod or container.
 pub(crate) const STATE: &str = "state.json";
@@ -30,7 +30,7 @@ pub(crate) const START_SOCKET: &str = "start";
 /// The directory of a pod's containers.
 pub(crate) const CONTAINERS: &str = "containers";
 /// The layout of these files. A change that an older library cannot read takes the next number.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A process, safely: a pid alone may have become somebody else's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub(crate) struct PodState {
     pub(crate) cgroup_id: u64,
     /// Process 1 of a PID namespace that all containers share.
     pub(crate) reaper: Option<ProcessRef>,
+    /// The ids of its user namespace, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ids: Option<IdMappings>,
     pub(crate) spec: PodSpec,
 }
 

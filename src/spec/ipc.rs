@@ -40,10 +40,10 @@ pub struct ShmObjectSpec {
     /// Permission bits.
     #[serde(default = "mode_600")]
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod.
     #[serde(default)]
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     #[serde(default)]
     pub gid: u32,
 }
@@ -63,10 +63,10 @@ pub struct MessageQueueSpec {
     /// Permission bits.
     #[serde(default = "mode_600")]
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod.
     #[serde(default)]
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     #[serde(default)]
     pub gid: u32,
 }
@@ -82,10 +82,10 @@ pub struct SharedMemorySpec {
     /// Permission bits.
     #[serde(default = "mode_600")]
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod.
     #[serde(default)]
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     #[serde(default)]
     pub gid: u32,
 }
@@ -101,10 +101,10 @@ pub struct SemaphoreSetSpec {
     /// Permission bits.
     #[serde(default = "mode_600")]
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod.
     #[serde(default)]
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     #[serde(default)]
     pub gid: u32,
 }
@@ -121,10 +121,10 @@ pub struct SysvMessageQueueSpec {
     /// Permission bits.
     #[serde(default = "mode_600")]
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod.
     #[serde(default)]
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     #[serde(default)]
     pub gid: u32,
 }

@@ -24,6 +24,7 @@ mod security;
 mod stdio;
 mod sysctl;
 mod terminal;
+pub(crate) mod user;
 mod validate;
 
 #[cfg(test)]
@@ -53,6 +54,9 @@ pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, 
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
 pub use stdio::{SharedFd, Stdio, StdioSet};
 pub use terminal::ConsoleSize;
+pub use user::{IdMappings, UserMode};
+
+pub(crate) use idmap::validate_mappings;
 
 pub(crate) use process::cpu_mask;
 pub(crate) use security::CapabilityBits;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ipc::IpcObjects;
 use super::netdevice::NetDevice;
 use super::resources::Resources;
+use super::user::UserMode;
 
 /// A pod to make: `Node::create_pod` turns it into namespaces, mounts and a cgroup, without any process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,10 @@ pub struct PodSpec {
     /// IPC objects that are there before the first container.
     #[serde(default, skip_serializing_if = "IpcObjects::is_empty")]
     pub ipc: IpcObjects,
+    /// In a pod with a user namespace: root filesystems, directories of the host as volumes, and bind mounts are not
+    /// idmapped. Their files then belong inside to whom they belong on the host, mostly to nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unmapped_mounts: bool,
     /// An ephemeral pod lives no longer than the program that made it, and no other program can open it.
     #[serde(default)]
     pub ephemeral: bool,
@@ -95,6 +100,7 @@ impl PodSpec {
             resources: Resources::default(),
             cgroup: None,
             ipc: IpcObjects::default(),
+            unmapped_mounts: false,
             ephemeral: false,
         }
     }
@@ -165,6 +171,18 @@ impl PodSpec {
         self
     }
 
+    /// Sets the user namespace.
+    pub fn user(mut self, mode: UserMode) -> Self {
+        self.namespaces.user = mode;
+        self
+    }
+
+    /// Sets [`unmapped_mounts`](Self::unmapped_mounts).
+    pub fn unmapped_mounts(mut self, on: bool) -> Self {
+        self.unmapped_mounts = on;
+        self
+    }
+
     /// Adds a network device, by its name in the network namespace of the calling thread.
     pub fn net_device(mut self, host_name: impl Into<String>, device: NetDevice) -> Self {
         self.net_devices.insert(host_name.into(), device);
@@ -228,6 +246,9 @@ pub struct PodNamespaces {
     pub uts: NamespaceMode,
     /// The PID namespaces of the containers.
     pub pid: PidMode,
+    /// The user namespace, which the others belong to.
+    #[serde(skip_serializing_if = "UserMode::is_host")]
+    pub user: UserMode,
 }
 
 /// Where a namespace comes from; see namespaces(7).

@@ -114,16 +114,29 @@ fn pid_mode() -> impl Strategy<Value = PidMode> {
     ]
 }
 
+fn user_mode() -> impl Strategy<Value = UserMode> {
+    let mapping = (any::<u32>(), any::<u32>(), any::<u32>());
+    let mapping = mapping.prop_map(|(container, host, size)| IdMapping {
+        container_id: container,
+        host_id: host,
+        size,
+    });
+    prop_oneof![
+        Just(UserMode::Host),
+        any::<Option<u32>>().prop_map(|size| UserMode::Auto { size }),
+        path().prop_map(UserMode::Path),
+        (vec(mapping.clone(), 0..4), vec(mapping, 0..4)).prop_map(|(uid_mappings, gid_mappings)| {
+            UserMode::Mapped(IdMappings { uid_mappings, gid_mappings })
+        }),
+    ]
+}
+
 fn namespaces() -> impl Strategy<Value = PodNamespaces> {
     let mode = || {
         prop_oneof![Just(NamespaceMode::Pod), Just(NamespaceMode::Host), path().prop_map(NamespaceMode::Path),]
     };
-    (mode(), mode(), mode(), pid_mode()).prop_map(|(network, ipc, uts, pid)| PodNamespaces {
-        network,
-        ipc,
-        uts,
-        pid,
-    })
+    (mode(), mode(), mode(), pid_mode(), user_mode())
+        .prop_map(|(network, ipc, uts, pid, user)| PodNamespaces { network, ipc, uts, pid, user })
 }
 
 fn volume() -> impl Strategy<Value = Volume> {

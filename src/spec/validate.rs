@@ -92,6 +92,13 @@ impl PodSpec {
                 absolute(field, path)?;
             }
         }
+        self.namespaces.user.validate()?;
+        if self.unmapped_mounts && self.namespaces.user.is_host() {
+            return Err(Error::invalid(
+                "unmappedMounts",
+                "means nothing without a user namespace of the pod",
+            ));
+        }
         self.validate_sysctls()?;
         if self.shm_size == 0 {
             return Err(Error::invalid("shmSize", "is zero; a tmpfs of size 0 would have no limit"));

@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     Uts,
     Pid,
     Mount,
+    User,
     Cgroup,
 }
 
@@ -29,6 +30,7 @@ impl Kind {
             Kind::Uts => "uts",
             Kind::Pid => "pid",
             Kind::Mount => "mnt",
+            Kind::User => "user",
             Kind::Cgroup => "cgroup",
         }
     }
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Uts => "UTS",
             Kind::Pid => "PID",
             Kind::Mount => "mount",
+            Kind::User => "user",
             Kind::Cgroup => "cgroup",
         }
     }
@@ -53,6 +56,7 @@ impl Kind {
             Kind::Uts => CloneFlags::CLONE_NEWUTS,
             Kind::Pid => CloneFlags::CLONE_NEWPID,
             Kind::Mount => CloneFlags::CLONE_NEWNS,
+            Kind::User => CloneFlags::CLONE_NEWUSER,
             Kind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
         }
     }
@@ -72,6 +76,7 @@ pub(crate) fn mount_of_this_thread(proc: impl AsFd, kind: Kind) -> crate::error:
         Kind::Uts => c"thread-self/ns/uts",
         Kind::Pid => c"thread-self/ns/pid",
         Kind::Mount => c"thread-self/ns/mnt",
+        Kind::User => c"thread-self/ns/user",
         Kind::Cgroup => c"thread-self/ns/cgroup",
     };
     super::mount::clone_tree(proc, path, false).step("mount", format!("the {} namespace", kind.word()))

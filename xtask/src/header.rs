@@ -26,6 +26,7 @@ const SOURCES: &[&str] = &[
     "node",
     "pod",
     "pod_life",
+    "user",
     "ipc",
     "container",
     "container_life",

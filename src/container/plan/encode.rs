@@ -88,8 +88,8 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.slot(*slot).u32(kind.flag().bits() as u32);
             wire::JOIN
         }
-        Step::UnshareCgroup => {
-            w.u32(libc::CLONE_NEWCGROUP as u32);
+        Step::Unshare(flags) => {
+            w.u32(flags.bits() as u32);
             wire::UNSHARE
         }
         Step::Setsid => wire::SETSID,
@@ -286,6 +286,30 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::EXEC
         }
         Step::Reap => wire::REAP,
+        Step::OwnFiles { uid, gid } => {
+            w.u32(*uid).u32(*gid);
+            wire::OWN_FILES
+        }
+        Step::EnterUser { slot } => {
+            w.slot(*slot);
+            wire::ENTER_USER
+        }
+        Step::CopyRoot => {
+            w.string(super::build::ROOT);
+            wire::COPY_ROOT
+        }
+        Step::TakeRootBack => {
+            w.string(super::build::ROOT).bytes(super::build::HOST.to_bytes());
+            wire::TAKE_ROOT_BACK
+        }
+        Step::MakeQueue { name, mode, uid, gid, messages, size } => {
+            w.string(name).u32(*mode).u32(*uid).u32(*gid).u32(*messages).u32(*size);
+            wire::MAKE_QUEUE
+        }
+        Step::SetSysctl { proc, path, value, .. } => {
+            w.slot(*proc).string(path).string(value);
+            wire::WRITE_PROC
+        }
         Step::WriteProc { proc, path, text, .. } => {
             w.slot(*proc).string(path).string(text);
             wire::WRITE_PROC

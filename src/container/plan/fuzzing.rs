@@ -4,7 +4,7 @@ use super::tests::read_plan;
 use super::{PodContext, compile};
 use crate::error::ErrorKind;
 use crate::init::wire;
-use crate::spec::{ContainerSpec, PodSpec};
+use crate::spec::{ContainerSpec, IdMappings, PodSpec, UserMode};
 
 /// Reading bytes ends, without a panic and without a look outside.
 pub(crate) fn bytes(bytes: &[u8]) {
@@ -28,7 +28,14 @@ pub(crate) fn spec(json: &[u8]) {
     if pod.validate().is_err() || container.validate().is_err() {
         return;
     }
-    let mut plan = match compile(&PodContext { spec: &pod }, &container) {
+    // What another user namespace has is known when the pod is made.
+    let any = IdMappings::contiguous(100_000, 65536);
+    let ids = match &pod.namespaces.user {
+        UserMode::Host => None,
+        UserMode::Mapped(ids) => Some(ids),
+        UserMode::Auto { .. } | UserMode::Path(_) => Some(&any),
+    };
+    let mut plan = match compile(&PodContext { spec: &pod, ids }, &container) {
         Ok(plan) => plan,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
     };

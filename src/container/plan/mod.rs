@@ -14,10 +14,11 @@ mod step;
 mod tests;
 
 pub(crate) use build::{
-    HOST, LAYERS, PodContext, ROOT, UPPER, compile, compile_exec, hook, proc_of_namespace, reaper,
+    HOST, LAYERS, PodContext, ROOT, UPPER, compile, compile_exec, holder, hook, proc_of_namespace, queue,
+    reaper, sysctls,
 };
 pub(crate) use source::{Source, Spread};
-pub(crate) use step::{Create, Step};
+pub(crate) use step::{Create, PROC as PROC_OF_HOST, Step};
 
 use std::fmt;
 
@@ -37,6 +38,8 @@ pub struct Plan {
     /// The number of slots that init fills. They are counted from the end of its table, those of the sources from
     /// the beginning.
     made: u32,
+    /// Sources that get the ids of the pod's user namespace: trees of mounts of the host.
+    mapped: Vec<Slot>,
 }
 
 /// A place in init's table of file descriptors.
@@ -45,7 +48,7 @@ pub(crate) struct Slot(pub(crate) u32);
 
 impl Plan {
     fn new() -> Self {
-        Plan { sources: vec![Source::Control], steps: Vec::new(), made: 0 }
+        Plan { sources: vec![Source::Control], steps: Vec::new(), made: 0, mapped: Vec::new() }
     }
 
     /// A slot for something that the library opens.
@@ -58,6 +61,11 @@ impl Plan {
     fn slot(&mut self) -> Slot {
         self.made += 1;
         Slot(wire::MAX_SLOTS as u32 - self.made)
+    }
+
+    /// Whether the source in that slot gets the ids of the pod's user namespace.
+    pub(crate) fn is_mapped(&self, slot: usize) -> bool {
+        self.mapped.iter().any(|mapped| mapped.0 as usize == slot)
     }
 
     fn step(&mut self, step: Step) {
@@ -142,7 +150,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "opened on the host:")?;
         for (slot, source) in self.sources.iter().enumerate() {
-            writeln!(f, "  {slot:>3}  {source}")?;
+            let mapped = if self.is_mapped(slot) { ", with the pod's ids" } else { "" };
+            writeln!(f, "  {slot:>3}  {source}{mapped}")?;
         }
         writeln!(f, "done by init:")?;
         for (index, step) in self.steps.iter().enumerate() {

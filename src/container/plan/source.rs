@@ -14,6 +14,8 @@ pub(crate) enum Source {
     Control,
     /// A namespace of the pod.
     Namespace(Kind),
+    /// A user namespace that is given for a pod.
+    GivenUser,
     /// A namespace of the host's, by its path.
     NamespaceAt { kind: Kind, path: PathBuf },
     /// A proc of the PID namespace at a path, with mount attributes.
@@ -113,6 +115,7 @@ impl fmt::Display for Source {
         match self {
             Source::Control => write!(f, "the control socket"),
             Source::Namespace(kind) => write!(f, "the pod's {} namespace", kind.word()),
+            Source::GivenUser => write!(f, "the given user namespace"),
             Source::NamespaceAt { kind, path } => {
                 write!(f, "the {} namespace at {}", kind.word(), path.display())
             }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 
 use super::Slot;
 use crate::container::seccomp::Program;
@@ -18,7 +19,8 @@ pub(crate) enum Step {
         slot: Slot,
         kind: Kind,
     },
-    UnshareCgroup,
+    /// New namespaces, which belong to the user namespace that init is in.
+    Unshare(CloneFlags),
     Setsid,
     Umask(u32),
     NewFilesystem {
@@ -177,6 +179,31 @@ pub(crate) enum Step {
         env: Vec<String>,
     },
     Reap,
+    /// Own files as that user and group of the host.
+    OwnFiles {
+        uid: u32,
+        gid: u32,
+    },
+    EnterUser {
+        slot: Slot,
+    },
+    CopyRoot,
+    /// What hooks have moved.
+    TakeRootBack,
+    MakeQueue {
+        name: String,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        messages: u32,
+        size: u32,
+    },
+    SetSysctl {
+        proc: Slot,
+        path: String,
+        name: String,
+        value: String,
+    },
     WriteProc {
         proc: Slot,
         /// Below the root of proc.
@@ -218,6 +245,21 @@ pub(crate) enum Target {
     Anywhere,
     /// The very path: what looks like the kernel's own files must be where it seems to be.
     NoSymlinks,
+}
+
+/// Where a proc of the host is seen for a moment: the kernel makes a new one only where a whole one is seen.
+pub(crate) const PROC: &str = "/proc";
+
+/// Namespaces by the names of their files in proc(5).
+struct Namespaces(CloneFlags);
+
+impl fmt::Display for Namespaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [Kind::Mount, Kind::Pid, Kind::Network, Kind::Ipc, Kind::Uts, Kind::Cgroup];
+        let words: Vec<&str> =
+            kinds.iter().filter(|kind| self.0.contains(kind.flag())).map(|kind| kind.file()).collect();
+        f.write_str(&words.join(", "))
+    }
 }
 
 /// Mount attributes in the words of mount(8).
@@ -278,7 +320,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Join { kind, .. } => write!(f, "join the {} namespace", kind.word()),
-            Step::UnshareCgroup => write!(f, "make a cgroup namespace"),
+            Step::Unshare(CloneFlags::CLONE_NEWCGROUP) => write!(f, "make a cgroup namespace"),
+            Step::Unshare(flags) => {
+                write!(f, "make namespaces of the user namespace ({})", Namespaces(*flags))
+            }
             Step::Setsid => write!(f, "make a session"),
             Step::Umask(mask) => write!(f, "set the umask to {mask:03o}"),
             Step::NewFilesystem { fstype, options, attributes, .. } => {
@@ -287,6 +332,9 @@ impl fmt::Display for Step {
                     write!(f, ", {key}={value}")?;
                 }
                 write!(f, "{}", Attributes(*attributes))
+            }
+            Step::Attach { path, .. } if path == PROC => {
+                write!(f, "show a proc of the host outside the root filesystem")
             }
             Step::NewFilesystemWith { fstype, options, flags, attributes, .. } => {
                 write!(f, "make a {fstype}")?;
@@ -327,7 +375,7 @@ impl fmt::Display for Step {
                 write!(f, " (set{}; clear{})", Attributes(*set), Attributes(*clear))
             }
             Step::RootReadonly => write!(f, "make the root filesystem read-only"),
-            Step::MkdirInRoot { path } => write!(f, "make the working directory {path}"),
+            Step::MkdirInRoot { path } => write!(f, "make the directory {path}"),
             Step::Pivot => write!(f, "pivot into the root filesystem"),
             Step::RootPropagation { propagation, recursive } => {
                 let below = if *recursive { " and what is mounted below it" } else { "" };
@@ -376,6 +424,12 @@ impl fmt::Display for Step {
             Step::BarrierForAll { .. } => write!(f, "wait for the start, by any program of the node's owner"),
             Step::Exec { args, .. } => write!(f, "execute {:?}", args.first().map_or("", String::as_str)),
             Step::Reap => write!(f, "reap as process 1 of the PID namespace"),
+            Step::OwnFiles { uid, gid } => write!(f, "own files as user {uid} and group {gid} of the host"),
+            Step::EnterUser { .. } => write!(f, "join the user namespace, as its root"),
+            Step::CopyRoot => write!(f, "copy the root filesystem's mounts"),
+            Step::TakeRootBack => write!(f, "take the root filesystem back from the hooks"),
+            Step::MakeQueue { name, .. } => write!(f, "make the message queue {name:?}"),
+            Step::SetSysctl { name, value, .. } => write!(f, "write {value:?} to sysctl {name}"),
             Step::WriteProc { what, text, .. } => {
                 write!(f, "set {what} to {}", text.trim_end().replace('\n', ", "))
             }

@@ -51,9 +51,9 @@ pub struct ShmObjectInfo {
     pub size: u64,
     /// Permission bits, with set-id and sticky bits that a container may have set.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod (65534 for others).
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -72,9 +72,9 @@ pub struct MessageQueueInfo {
     pub current_messages: u32,
     /// Permission bits, with set-id and sticky bits that a container may have set.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod (65534 for others).
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -93,9 +93,9 @@ pub struct SharedMemoryInfo {
     pub attached: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod (65534 for others).
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -112,9 +112,9 @@ pub struct SemaphoreSetInfo {
     pub semaphores: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod (65534 for others).
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 
@@ -135,9 +135,9 @@ pub struct SysvMessageQueueInfo {
     pub max_bytes: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Owner, as a host user id.
+    /// Owner: a user id of the host, or in a pod with a user namespace one of the pod (65534 for others).
     pub uid: u32,
-    /// Owning group, as a host group id.
+    /// Owning group, likewise.
     pub gid: u32,
 }
 

@@ -4,8 +4,9 @@
 //! directories of the pod's tmpfs for shared memory and of its mqueue mount. The tmpfs belongs to the
 //! containers as much as to the host: what is found there under a name can be anything, so nothing follows a
 //! symbolic link or waits at a FIFO. Everything is made inaccessible first and gets its owner and mode once
-//! it is complete; the umask of the host program plays no part. User and group ids are those of the host.
+//! it is complete; the umask of the host program plays no part. User and group ids are those of the host; `ids` translates those of a pod with a user namespace.
 
+mod ids;
 mod list;
 mod mqueue;
 mod shm;
@@ -17,13 +18,14 @@ mod validate;
 use std::os::fd::BorrowedFd;
 
 use crate::error::Result;
-use crate::spec::IpcObjects;
+use crate::spec::{IpcObjects, MessageQueueSpec};
 
+pub(crate) use ids::{to_container, to_host};
 pub(crate) use list::list;
 pub use list::{
     IpcListing, MessageQueueInfo, SemaphoreSetInfo, SharedMemoryInfo, ShmObjectInfo, SysvMessageQueueInfo,
 };
-pub(crate) use mqueue::{create_mqueue, remove_mqueue};
+pub(crate) use mqueue::{create_mqueue, refused as queue_refused, remove_mqueue};
 pub(crate) use shm::{create_shm_object, open_shm_object, remove_shm_object};
 pub(crate) use sysv::{
     create_sysv_msg, create_sysv_sem, create_sysv_shm, remove_sysv_msg, remove_sysv_sem, remove_sysv_shm,
@@ -64,9 +66,18 @@ impl Made<'_> {
 /// The first one. `InvalidSpec` as [`validate`] has it, before anything is made; `AlreadyExists` when the
 /// name or key is taken; and whatever the kernel refuses.
 pub(crate) fn create_all(shm_root: BorrowedFd<'_>, objects: &IpcObjects) -> Result<()> {
+    create_all_with(shm_root, objects, &create_mqueue)
+}
+
+/// The same with another way to make message queues.
+pub(crate) fn create_all_with(
+    shm_root: BorrowedFd<'_>,
+    objects: &IpcObjects,
+    make_queue: &dyn Fn(&MessageQueueSpec) -> Result<()>,
+) -> Result<()> {
     validate(objects)?;
     let mut made = Vec::new();
-    let result = create_each(shm_root, objects, &mut made);
+    let result = create_each(shm_root, objects, make_queue, &mut made);
     if result.is_err() {
         for object in made.iter().rev() {
             object.remove(shm_root);
@@ -78,6 +89,7 @@ pub(crate) fn create_all(shm_root: BorrowedFd<'_>, objects: &IpcObjects) -> Resu
 fn create_each<'a>(
     shm_root: BorrowedFd<'_>,
     objects: &'a IpcObjects,
+    make_queue: &dyn Fn(&MessageQueueSpec) -> Result<()>,
     made: &mut Vec<Made<'a>>,
 ) -> Result<()> {
     for object in &objects.shm {
@@ -85,7 +97,7 @@ fn create_each<'a>(
         made.push(Made::Shm(&object.name));
     }
     for object in &objects.mqueues {
-        create_mqueue(object)?;
+        make_queue(object)?;
         made.push(Made::Mqueue(&object.name));
     }
     for object in &objects.sysv_shm {

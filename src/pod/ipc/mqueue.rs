@@ -42,7 +42,7 @@ pub(crate) fn create_mqueue(queue: &MessageQueueSpec) -> Result<()> {
 
 /// What the error number of mq_open(3) means here, see `mqueue_get_inode` and `mq_attr_ok` in the kernel's
 /// ipc/mqueue.c.
-fn refused(errno: Errno, queue: &MessageQueueSpec) -> Error {
+pub(crate) fn refused(errno: Errno, queue: &MessageQueueSpec) -> Error {
     let error = Error::system(errno, CREATE);
     let (messages, size) = (queue.max_messages, queue.message_size);
     match errno {

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    self as oci, Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType,
-    Spec,
+    self as oci, Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Spec,
 };
 
-use super::{Listed, check_whole, hooks, namespace, process, refuse, resources, unsupported, wrong};
+use super::{
+    Listed, check_whole, hooks, id_mappings, namespace, process, ranges, refuse, resources, unsupported,
+    wrong,
+};
 use crate::error::Result;
 use crate::spec::{
     CgroupNamespace, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceRuleKind, IdMap,
-    IdMapping, Mount, MountKind, PidMode, Propagation, Rootfs, SeccompProfile, TimeNamespace, TimeOffsets,
+    Mount, MountKind, PidMode, Propagation, Rootfs, SeccompProfile, TimeNamespace, TimeOffsets,
 };
 
 pub(super) fn import(spec: &Spec, bundle: Option<&Path>) -> Result<ContainerSpec> {
@@ -27,7 +29,12 @@ pub(super) fn import(spec: &Spec, bundle: Option<&Path>) -> Result<ContainerSpec
         spec.process().as_ref().ok_or_else(|| wrong("process", "is missing: there is nothing to run"))?;
     process::import(process, &mut container)?;
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        container.mounts.push(import_mount(&format!("mounts[{index}]"), mount, bundle)?);
+        container.mounts.push(import_mount(
+            &format!("mounts[{index}]"),
+            mount,
+            bundle,
+            spec.linux().as_ref(),
+        )?);
     }
     container.hooks = hooks::import(spec, bundle)?;
     container.annotations = spec.annotations().clone().unwrap_or_default().into_iter().collect();
@@ -176,7 +183,12 @@ fn paths(list: Option<&Vec<String>>) -> Vec<PathBuf> {
     list.into_iter().flatten().map(PathBuf::from).collect()
 }
 
-fn import_mount(field: &str, mount: &oci::Mount, bundle: Option<&Path>) -> Result<Mount> {
+fn import_mount(
+    field: &str,
+    mount: &oci::Mount,
+    bundle: Option<&Path>,
+    linux: Option<&Linux>,
+) -> Result<Mount> {
     // Relative destinations are of the first versions of the specification.
     let destination = normalized(&Path::new("/").join(mount.destination()));
     let fstype = mount.typ().as_deref().unwrap_or_default();
@@ -186,18 +198,18 @@ fn import_mount(field: &str, mount: &oci::Mount, bundle: Option<&Path>) -> Resul
     if let MountKind::Bind { source, .. } = &mut imported.kind {
         *source = place(&format!("{field}.source"), source, bundle)?;
     }
-    let ranges = |ranges: &Option<Vec<LinuxIdMapping>>| -> Vec<IdMapping> {
-        let range =
-            |range: &LinuxIdMapping| IdMapping::new(range.container_id(), range.host_id(), range.size());
-        ranges.iter().flatten().map(range).collect()
-    };
-    let (uids, gids) = (ranges(mount.uid_mappings()), ranges(mount.gid_mappings()));
+    let (mut uids, mut gids) = (ranges(mount.uid_mappings().as_ref()), ranges(mount.gid_mappings().as_ref()));
+    if imported.idmap.is_some() && uids.is_empty() && gids.is_empty() {
+        // Those of the user namespace, then.
+        let ids = id_mappings(linux);
+        (uids, gids) = (ids.uid_mappings, ids.gid_mappings);
+    }
     match (&mut imported.idmap, uids.is_empty() && gids.is_empty()) {
         (None, true) => {}
         (Some(_), true) => {
             return Err(unsupported(
                 field,
-                "idmap without uidMappings and gidMappings: say them at the mount",
+                "idmap without uidMappings and gidMappings: say them at the mount, or for a user namespace",
             ));
         }
         (idmap, false) => {

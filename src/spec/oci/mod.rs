@@ -22,9 +22,9 @@ mod resources;
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxResources, Spec};
 
-use super::{ContainerSpec, PodSpec, Resources};
+use super::{ContainerSpec, IdMapping, IdMappings, PodSpec, Resources};
 use crate::error::{Context, Error, ErrorKind, Result};
 
 pub use features::features;
@@ -151,6 +151,19 @@ fn namespace(linux: Option<&Linux>, typ: LinuxNamespaceType) -> Listed<'_> {
             _ => Listed::New,
         },
     }
+}
+
+/// The ids of the user namespace, or of a mount that is to have the same.
+fn id_mappings(linux: Option<&Linux>) -> IdMappings {
+    IdMappings {
+        uid_mappings: ranges(linux.and_then(|linux| linux.uid_mappings().as_ref())),
+        gid_mappings: ranges(linux.and_then(|linux| linux.gid_mappings().as_ref())),
+    }
+}
+
+fn ranges(ranges: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
+    let range = |range: &LinuxIdMapping| IdMapping::new(range.container_id(), range.host_id(), range.size());
+    ranges.into_iter().flatten().map(range).collect()
 }
 
 /// What both halves check.

@@ -1,10 +1,10 @@
 //! What of a configuration concerns the pod.
 
-use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
-use super::{Listed, check_whole, namespace, wrong};
+use super::{Listed, check_whole, id_mappings, namespace, wrong};
 use crate::error::Result;
-use crate::spec::{NamespaceMode, NetDevice, PodSpec};
+use crate::spec::{NamespaceMode, NetDevice, PodSpec, UserMode};
 
 pub(super) fn import(name: String, spec: &Spec) -> Result<PodSpec> {
     check_whole(spec)?;
@@ -18,7 +18,9 @@ pub(super) fn import(name: String, spec: &Spec) -> Result<PodSpec> {
     pod.namespaces.network = mode(LinuxNamespaceType::Network);
     pod.namespaces.ipc = mode(LinuxNamespaceType::Ipc);
     pod.namespaces.uts = mode(LinuxNamespaceType::Uts);
-    user_namespace(linux)?;
+    pod.namespaces.user = user_namespace(linux)?;
+    // Who wants other ids for files says so at the mount; the rest was prepared for these.
+    pod.unmapped_mounts = !pod.namespaces.user.is_host();
     let own_uts = pod.namespaces.uts == NamespaceMode::Pod;
     let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     pod.hostname = text(spec.hostname());
@@ -58,17 +60,20 @@ pub(super) fn import(name: String, spec: &Spec) -> Result<PodSpec> {
     Ok(pod)
 }
 
-fn user_namespace(linux: Option<&Linux>) -> Result<()> {
-    let given = |mappings: Option<&Option<Vec<LinuxIdMapping>>>| {
-        mappings.and_then(Option::as_ref).is_some_and(|mappings| !mappings.is_empty())
-    };
-    let mapped = given(linux.map(Linux::uid_mappings)) || given(linux.map(Linux::gid_mappings));
+fn user_namespace(linux: Option<&Linux>) -> Result<UserMode> {
+    let ids = id_mappings(linux);
+    let mapped = !ids.uid_mappings.is_empty() || !ids.gid_mappings.is_empty();
     match namespace(linux, LinuxNamespaceType::User) {
         Listed::No if mapped => Err(wrong("linux.uidMappings", "need a user namespace in linux.namespaces")),
-        Listed::No => Ok(()),
-        Listed::New | Listed::At(_) => Err(wrong(
-            "linux.namespaces",
-            "a user namespace cannot be imported by this version of the library",
+        Listed::No => Ok(UserMode::Host),
+        Listed::New if ids.uid_mappings.is_empty() || ids.gid_mappings.is_empty() => {
+            Err(wrong("linux.uidMappings", "and linux.gidMappings must say the ids of a new user namespace"))
+        }
+        Listed::New => Ok(UserMode::Mapped(ids)),
+        Listed::At(_) if mapped => Err(wrong(
+            "linux.uidMappings",
+            "cannot be changed in a user namespace that is there already; leave them out",
         )),
+        Listed::At(path) => Ok(UserMode::Path(path.to_path_buf())),
     }
 }

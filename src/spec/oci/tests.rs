@@ -3,7 +3,7 @@
 use super::*;
 use crate::spec::{
     CgroupNamespace, DeviceRuleKind, Limit, MountKind, NamespaceMode, PidMode, Propagation, Resources,
-    Rootfs, SeccompProfile, TimeNamespace,
+    Rootfs, SeccompProfile, TimeNamespace, UserMode,
 };
 
 /// What `runc spec` writes, shortened, with places to put something.
@@ -265,6 +265,40 @@ fn what_cannot_be_had_is_refused_by_name() {
     assert!(error.to_string().contains("linux.intelRdt.schemata"), "{error}");
     let old = config("", "", "").replace("1.2.0", "0.9.0");
     assert!(ContainerSpec::from_oci(&parse(&old).unwrap()).unwrap_err().to_string().contains("ociVersion"));
+}
+
+#[test]
+fn user_namespaces() {
+    let with = |namespace: &str, more: &str, mount: &str| {
+        let text = config("", more, "")
+            .replace(r#"{"type": "pid"}"#, &format!(r#"{{"type": "pid"}}, {{"type": "user"{namespace}}}"#))
+            .replace(r#""mounts": ["#, &format!(r#""mounts": [{mount}"#));
+        parse(&text).unwrap()
+    };
+    let ids = r#", "uidMappings": [{"containerID": 0, "hostID": 70000, "size": 2000}],
+        "gidMappings": [{"containerID": 0, "hostID": 80000, "size": 3000}]"#;
+    let idmap = r#"{"destination": "/d", "type": "bind", "source": "/d", "options": ["bind", "idmap"]},"#;
+    let spec = with("", ids, idmap);
+    let pod = PodSpec::from_oci("web", &spec).unwrap();
+    let mappings = IdMappings {
+        uid_mappings: vec![IdMapping::new(0, 70000, 2000)],
+        gid_mappings: vec![IdMapping::new(0, 80000, 3000)],
+    };
+    assert_eq!(pod.namespaces.user, UserMode::Mapped(mappings.clone()));
+    // Files are as they were prepared, except where the mount says otherwise.
+    assert!(pod.unmapped_mounts);
+    let mount = &ContainerSpec::from_oci(&spec).unwrap().mounts[0];
+    let of_mount = mount.idmap.clone().map(|ids| (ids.uid_mappings, ids.gid_mappings));
+    assert_eq!(of_mount, Some((mappings.uid_mappings, mappings.gid_mappings)));
+    let pod = PodSpec::from_oci("web", &with(r#", "path": "/proc/7/ns/user""#, "", "")).unwrap();
+    assert_eq!((pod.namespaces.user, pod.unmapped_mounts), (UserMode::Path("/proc/7/ns/user".into()), true));
+    for wrong in [with("", "", ""), with(r#", "path": "/proc/7/ns/user""#, ids, "")] {
+        let error = PodSpec::from_oci("web", &wrong).unwrap_err().to_string();
+        assert!(error.contains("linux.uidMappings"), "{error}");
+    }
+    assert!(ContainerSpec::from_oci(&with(r#", "path": "/x""#, "", idmap)).is_err());
+    let plain = PodSpec::from_oci("web", &parse(&config("", "", "")).unwrap()).unwrap();
+    assert_eq!((plain.namespaces.user, plain.unmapped_mounts), (UserMode::Host, false));
 }
 
 #[test]

@@ -38,25 +38,25 @@ crate::tests![
 
 /// What a process can tell of these attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Report {
-    policy: i32,
+pub struct Report {
+    pub policy: i32,
     /// With the flag in it.
-    priority: i32,
-    nice: i32,
-    io_priority: i64,
-    processors: String,
-    personality: i32,
-    machine: String,
-    oom_score_adj: String,
-    monotonic: i64,
-    boottime: i64,
-    time: u64,
-    time_for_children: u64,
-    offsets: String,
+    pub priority: i32,
+    pub nice: i32,
+    pub io_priority: i64,
+    pub processors: String,
+    pub personality: i32,
+    pub machine: String,
+    pub oom_score_adj: String,
+    pub monotonic: i64,
+    pub boottime: i64,
+    pub time: u64,
+    pub time_for_children: u64,
+    pub offsets: String,
 }
 
 impl Report {
-    fn gather() -> Report {
+    pub fn gather() -> Report {
         let clock = |clock| {
             let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             // SAFETY: the structure is ours.
@@ -107,7 +107,7 @@ pub fn payload(words: &[&str]) -> bool {
     true
 }
 
-fn report(pod: &Pod, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Report {
+pub fn report(pod: &Pod, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Report {
     let text = say(pod, change(payload_spec("report", &["attributes"])));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
@@ -310,7 +310,7 @@ fn io_priorities_are_taken() -> Outcome {
 }
 
 /// The last processor that this program may use.
-fn last_processor() -> String {
+pub fn last_processor() -> String {
     let list = Report::gather().processors;
     list.rsplit([',', '-']).next().expect("a number").to_string()
 }
@@ -362,11 +362,11 @@ fn execution_domains_are_taken() -> Outcome {
 
 const NO_TIME: &str = "this kernel has no time namespaces (CONFIG_TIME_NS)";
 
-fn time_namespaces() -> bool {
+pub fn time_namespaces() -> bool {
     Path::new("/proc/self/ns/time").exists()
 }
 
-fn offsets(monotonic: i64, boottime: i64) -> TimeNamespace {
+pub fn offsets(monotonic: i64, boottime: i64) -> TimeNamespace {
     TimeNamespace::New(TimeOffsets {
         monotonic: TimeOffset { secs: monotonic, nanosecs: 5 },
         boottime: TimeOffset { secs: boottime, nanosecs: 0 },

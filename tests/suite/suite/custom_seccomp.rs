@@ -60,7 +60,7 @@ pub fn payload(words: &[&str]) -> bool {
     true
 }
 
-fn custom(profile: &Seccomp) -> Security {
+pub fn custom(profile: &Seccomp) -> Security {
     Security::default().seccomp(SeccompProfile::Custom(Box::new(profile.clone())))
 }
 
@@ -76,11 +76,11 @@ fn open() -> Seccomp {
 const MKDIR: [&str; 2] = ["mkdir", "mkdirat"];
 
 /// Asks about new directories.
-fn asking() -> Seccomp {
+pub fn asking() -> Seccomp {
     open().rule(rule(&MKDIR, SeccompAction::Notify))
 }
 
-fn mkdir(name: &str, profile: &Seccomp) -> ContainerSpec {
+pub fn mkdir(name: &str, profile: &Seccomp) -> ContainerSpec {
     payload_spec(name, &["seccomp-mkdir", "/tmp/new"]).security(custom(profile))
 }
 
@@ -173,14 +173,14 @@ fn a_filter_that_refuses_even_the_exit_leaves_nobody_behind() -> Outcome {
 /// `struct seccomp_notif` of linux/seccomp.h.
 #[repr(C)]
 #[derive(Default)]
-struct Notification {
-    id: u64,
-    pid: u32,
-    flags: u32,
-    number: i32,
-    arch: u32,
-    instruction_pointer: u64,
-    args: [u64; 6],
+pub struct Notification {
+    pub id: u64,
+    pub pid: u32,
+    pub flags: u32,
+    pub number: i32,
+    pub arch: u32,
+    pub instruction_pointer: u64,
+    pub args: [u64; 6],
 }
 
 /// `struct seccomp_notif_resp`.
@@ -223,7 +223,7 @@ fn supervise(listener: &OwnedFd, mut answer: impl FnMut(&Notification) -> Option
 }
 
 /// Starts a container and answers for it; gives what it wrote and how many calls were asked about.
-fn supervised(
+pub fn supervised(
     container: &Container,
     answer: impl FnMut(&Notification) -> Option<(i64, i32)>,
 ) -> Result<(String, usize), libtest_mimic::Failed> {

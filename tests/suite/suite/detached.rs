@@ -58,11 +58,11 @@ pub fn payload(words: &[&str]) -> bool {
 }
 
 /// A container that writes to a file what it was started for.
-fn writer(file: &Path) -> ContainerSpec {
+pub fn writer(file: &Path) -> ContainerSpec {
     script("a", "echo ran").stdout(Stdio::File(file.to_path_buf())).detached(true)
 }
 
-fn other(fixture: &Fixture, command: &str) -> String {
+pub fn other(fixture: &Fixture, command: &str) -> String {
     again::run(&[command, &again::word(fixture)])
 }
 

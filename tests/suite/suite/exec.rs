@@ -53,14 +53,14 @@ pub fn payload(words: &[&str]) -> bool {
 }
 
 /// A container that does nothing, with the payload at `/payload`.
-fn sleeper(pod: &Pod, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Container {
+pub fn sleeper(pod: &Pod, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Container {
     let container = pod.create_container(&change(inside("a", &["sleep"]))).expect("make a container");
     container.start().expect("start the container");
     container
 }
 
 /// What a program writes that exits with 0.
-fn said(container: &Container, spec: ExecSpec) -> String {
+pub fn said(container: &Container, spec: ExecSpec) -> String {
     let process = container.exec(&spec.stdout(Stdio::Pipe)).expect("execute");
     let text = std::io::read_to_string(process.take_stdout().expect("a pipe")).expect("read");
     let status = process.wait().expect("wait");
@@ -68,17 +68,17 @@ fn said(container: &Container, spec: ExecSpec) -> String {
     text
 }
 
-fn sh(command: &str) -> ExecSpec {
+pub fn sh(command: &str) -> ExecSpec {
     ExecSpec::new(["/bin/sh", "-c", command])
 }
 
-fn facts(container: &Container, change: impl FnOnce(ExecSpec) -> ExecSpec) -> Facts {
+pub fn facts(container: &Container, change: impl FnOnce(ExecSpec) -> ExecSpec) -> Facts {
     let text = said(container, change(ExecSpec::new(["/payload", "payload", "facts"])));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
 }
 
 /// The namespaces of a process as the host sees them.
-fn namespaces(pid: i32) -> BTreeMap<String, u64> {
+pub fn namespaces(pid: i32) -> BTreeMap<String, u64> {
     let dir = fs::read_dir(format!("/proc/{pid}/ns")).expect("read the namespaces");
     dir.flatten()
         .map(|entry| {
@@ -423,10 +423,14 @@ fn hunt() {
 
 /// CVE-2016-9962. Both have the same user and capabilities. With `process::hide` in `src/init/process.rs` doing nothing, the hunter says "caught" here.
 fn nobody_inside_can_attach_to_who_enters() -> Outcome {
-    use std::io::BufRead;
     let fixture = Fixture::new();
-    let pod = fixture.pod("web");
-    let spec = inside("a", &["exec-hunt"]).stdout(Stdio::Pipe);
+    hunted(&fixture.pod("web"), |spec| spec)
+}
+
+/// Enters a container again and again, whose program tries to attach to whoever enters.
+pub fn hunted(pod: &Pod, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Outcome {
+    use std::io::BufRead;
+    let spec = change(inside("a", &["exec-hunt"])).stdout(Stdio::Pipe);
     let container = pod.create_container(&spec)?;
     container.start()?;
     let mut lines = std::io::BufReader::new(container.take_stdout().expect("a pipe")).lines();

@@ -21,18 +21,18 @@ crate::tests![
 ];
 
 /// A hook that runs a shell script of the host.
-fn sh(text: &str) -> Hook {
+pub fn sh(text: &str) -> Hook {
     Hook::new("/bin/sh").args(["sh", "-c", text]).env(["PATH=/usr/bin:/bin"])
 }
 
-fn hooks(change: impl FnOnce(&mut Hooks)) -> Hooks {
+pub fn hooks(change: impl FnOnce(&mut Hooks)) -> Hooks {
     let mut hooks = Hooks::default();
     change(&mut hooks);
     hooks
 }
 
 /// A root filesystem of its own: the shell and what it needs, from the machine.
-fn root(fixture: &Fixture) -> PathBuf {
+pub fn root(fixture: &Fixture) -> PathBuf {
     let root = fixture.path("root");
     for directory in ["proc", "sys", "dev", "etc"] {
         fs::create_dir_all(root.join(directory)).expect("make a directory");
@@ -40,7 +40,7 @@ fn root(fixture: &Fixture) -> PathBuf {
     root
 }
 
-fn with_machine(spec: ContainerSpec) -> ContainerSpec {
+pub fn with_machine(spec: ContainerSpec) -> ContainerSpec {
     ["/bin", "/lib", "/lib64", "/usr"]
         .into_iter()
         .filter(|path| Path::new(path).exists())

@@ -48,6 +48,11 @@ mod stopping;
 mod stress;
 mod sysctls;
 mod terminal;
+mod userns;
+mod userns_attributes;
+mod userns_auto;
+mod userns_files;
+mod userns_more;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -83,6 +88,7 @@ fn main() {
             stdio::payload,
             stopping::payload,
             stress::payload,
+            userns::payload,
         ];
         if own.iter().any(|payload| payload(&words)) {
             std::process::exit(0);
@@ -129,6 +135,11 @@ fn main() {
         stress::tests(),
         sysctls::tests(),
         terminal::tests(),
+        userns::tests(),
+        userns_attributes::tests(),
+        userns_auto::tests(),
+        userns_files::tests(),
+        userns_more::tests(),
         volumes::tests(),
     ]
     .into_iter()

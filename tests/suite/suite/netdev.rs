@@ -17,14 +17,14 @@ crate::tests![
 ];
 
 /// Runs ip(8) in the network namespace of this thread.
-fn ip(words: &str) -> String {
+pub fn ip(words: &str) -> String {
     let output = Command::new("ip").args(words.split(' ')).output().expect("run ip");
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Calls the test on a thread with a new network namespace that has devices `v0` and `v1`, ends of two pairs.
-fn isolated(test: fn() -> Outcome) -> Outcome {
+pub fn isolated(test: fn() -> Outcome) -> Outcome {
     if Command::new("ip").arg("link").output().is_err() {
         return skip("there is no ip(8)");
     }

@@ -351,7 +351,7 @@ fn corrupt_state_is_told_with_its_file_and_recovered() -> Outcome {
         ("another type", "[]".to_string()),
         ("a field too many", whole.replacen('{', "{\"surprise\":1,", 1)),
         ("a wrong type", whole.replacen("\"createdAt\":", "\"createdAt\":-", 1)),
-        ("a later version", whole.replacen("\"version\":1", "\"version\":2", 1)),
+        ("a later version", whole.replacen("\"version\":2", "\"version\":3", 1)),
         ("deep nesting", "[".repeat(1 << 20)),
         ("another pod's", whole.clone()),
     ] {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use pericarp::spec::{IpcObjects, PidMode};
+use pericarp::spec::{IpcObjects, PidMode, UserMode};
 use pericarp::{ErrorKind, Mount, Node, PodSpec, Recovery, Volume};
 
 use crate::robust::again;
@@ -21,6 +21,7 @@ crate::tests![
     death_at_any_system_call_of_a_pods_life_is_recoverable,
     death_at_any_system_call_of_a_pod_with_a_shared_pid_namespace_is_recoverable,
     death_at_any_system_call_of_an_ephemeral_pods_life_is_recoverable,
+    death_at_any_system_call_of_the_life_of_a_pod_with_a_user_namespace_is_recoverable,
     death_at_any_system_call_while_a_node_is_made_or_removed_is_recoverable,
 ];
 
@@ -59,6 +60,7 @@ fn spec(kind: &str) -> PodSpec {
     match kind {
         "shared-pid" => spec.pid(PidMode::Pod),
         "ephemeral" => spec.ephemeral(true),
+        "user" => spec.pid(PidMode::Pod).user(UserMode::Auto { size: None }),
         _ => spec,
     }
 }
@@ -73,6 +75,10 @@ fn death_at_any_system_call_of_a_pod_with_a_shared_pid_namespace_is_recoverable(
 
 fn death_at_any_system_call_of_an_ephemeral_pods_life_is_recoverable() -> Outcome {
     again::alone(&["recovery-test", "ephemeral"])
+}
+
+fn death_at_any_system_call_of_the_life_of_a_pod_with_a_user_namespace_is_recoverable() -> Outcome {
+    again::alone(&["recovery-test", "user"])
 }
 
 /// Runs the program until its k-th call, and tells at which one it was killed; `None` when it ended before.

@@ -30,7 +30,7 @@ crate::tests![
 ];
 
 /// Everything that is displayed until nobody has the terminal open any more, with plain line feeds.
-fn displayed(mut terminal: &Terminal) -> String {
+pub fn displayed(mut terminal: &Terminal) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     // EIO is the end.
@@ -41,7 +41,7 @@ fn displayed(mut terminal: &Terminal) -> String {
 }
 
 /// Reads until that is displayed.
-fn wait_for(mut terminal: &Terminal, what: &str) {
+pub fn wait_for(mut terminal: &Terminal, what: &str) {
     let mut text = String::new();
     while !text.contains(what) {
         let mut buffer = [0; 256];
@@ -50,7 +50,7 @@ fn wait_for(mut terminal: &Terminal, what: &str) {
     }
 }
 
-fn started(pod: &Pod, spec: ContainerSpec) -> (Container, Terminal) {
+pub fn started(pod: &Pod, spec: ContainerSpec) -> (Container, Terminal) {
     let container = pod.create_container(&spec.terminal(true)).expect("make a container");
     let terminal = container.take_terminal().expect("a terminal");
     container.start().expect("start the container");

@@ -258,6 +258,7 @@ impl Api for C {
             state_dir: state_dir.as_ptr(),
             cgroup_name: pointer(&name),
             cgroup_path: pointer(&path),
+            subid_user: std::ptr::null(),
         };
         // SAFETY: all pointers are to what the header asks for.
         let opened = get(null_mut(), |place, err| unsafe { pericarp_node_open(&options, place, err) })?;

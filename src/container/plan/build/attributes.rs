@@ -58,18 +58,19 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// What is to be so when the program begins. While all privileges are there, and no filter yet.
-    pub(super) fn last_attributes(&mut self, enters_pid: bool) -> Result<()> {
+    /// What takes privileges of the host where the specification asks for more than the calling program has.
+    pub(super) fn privileged_attributes(&mut self) -> Result<()> {
         let container = self.container;
         if let Some(adjustment) = container.oom_score_adj {
             self.write_proc("oom_score_adj", "self/oom_score_adj", adjustment.to_string());
         }
         if let Some(scheduler) = &container.scheduler {
-            if enters_pid && scheduler.ends_at_fork() {
+            if self.forks() && scheduler.ends_at_fork() {
                 return Err(Error::invalid(
                     "scheduler",
                     "SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK do not live through the fork by which a container \
-                     enters the PID namespace of others; give it one of its own",
+                     enters the PID namespace of others, or one of a user namespace; give it one of its own, and the \
+                     pod no user namespace",
                 ));
             }
             self.plan.step(Step::Scheduler(scheduler.clone()));
@@ -77,6 +78,12 @@ impl Build<'_> {
         if let Some(priority) = container.io_priority {
             self.plan.step(Step::IoPriority(priority.number()));
         }
+        Ok(())
+    }
+
+    /// What is to be so when the program begins. While all privileges are there that it can have, and no filter yet.
+    pub(super) fn last_attributes(&mut self, enters_pid: bool) -> Result<()> {
+        let container = self.container;
         if let Some(list) = container.cpu_affinity.as_ref().and_then(|affinity| affinity.at_exec.as_ref()) {
             self.affinity("cpuAffinity.final", list)?;
         }

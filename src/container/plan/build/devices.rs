@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Build;
 use crate::container::plan::step::{Create, Step, Target};
 use crate::container::plan::{Slot, Source};
+use crate::error::Result;
 use crate::sys::mount::attr;
 
 /// The device nodes of every container (OCI runtime-spec, "Default Devices").
@@ -47,13 +48,14 @@ impl Build<'_> {
 
     /// The devices of the specification, when everything is mounted that they could be in; then nothing is written to a
     /// read-only tmpfs any more.
-    pub(super) fn devices(&mut self) {
+    pub(super) fn devices(&mut self) -> Result<()> {
         for device in &self.container.devices {
             // What looks like a device of the kernel must be where it seems to be.
             let below_dev = device.path.starts_with(Path::new("/dev"));
             let target = if below_dev { Target::NoSymlinks } else { Target::Anywhere };
             let Some(path) = device.source.clone() else {
-                self.plan.step(Step::Device { device: device.clone(), target });
+                let device = self.device_of_host(device)?;
+                self.plan.step(Step::Device { device, target });
                 continue;
             };
             let what = path.display().to_string();
@@ -64,5 +66,6 @@ impl Build<'_> {
         for (slot, path) in std::mem::take(&mut self.late_readonly) {
             self.plan.step(Step::MountReadonly { slot, path });
         }
+        Ok(())
     }
 }

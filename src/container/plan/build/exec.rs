@@ -20,9 +20,11 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         fresh: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
+        late: Vec::new(),
         inside: Some(inside),
     };
     build.preserve();
+    build.check_ids()?;
     build.first_affinity()?;
     build.plan.step(Step::Setsid);
     build.process()?;

@@ -7,16 +7,21 @@ mod mounts;
 mod process;
 mod rootfs;
 mod terminal;
+mod user;
 
 use std::path::Path;
 
+use nix::sched::CloneFlags;
+
 pub(crate) use exec::compile_exec;
+pub(crate) use user::{holder, queue, sysctls};
 
 use super::step::Step;
 use super::{Plan, Slot, Source, Spread};
 use crate::error::{Error, Result};
 use crate::spec::{
-    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, IdMap, NamespaceMode, PidMode, PodSpec, split_data,
+    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, IdMap, IdMappings, Mount, NamespaceMode, PidMode,
+    PodSpec, split_data,
 };
 use crate::sys::mount::{AttributeChange, attr};
 use crate::sys::namespace::Kind;
@@ -34,6 +39,8 @@ const NOSUID_NODEV_NOEXEC: u64 = attr::NOSUID | attr::NODEV | attr::NOEXEC;
 pub(crate) struct PodContext<'a> {
     /// Its specification.
     pub(crate) spec: &'a PodSpec,
+    /// The ids of its user namespace, if it has one.
+    pub(crate) ids: Option<&'a IdMappings>,
 }
 
 impl PodContext<'_> {
@@ -64,16 +71,20 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         fresh: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
+        late: Vec::new(),
         inside: None,
     };
     build.preserve();
+    build.check_ids()?;
     build.namespaces();
     build.first_attributes()?;
+    build.own_files();
     build.rootfs();
     build.mounts()?;
-    build.devices();
-    build.hide();
+    build.devices()?;
+    build.hide(false);
     build.enter_root();
+    build.enter_user()?;
     build.process()?;
     Ok(build.plan)
 }
@@ -82,8 +93,13 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
 pub(crate) fn reaper(pod: &PodSpec) -> Plan {
     let mut plan = Plan::new();
     join_pod_namespaces(&mut plan, pod);
-    plan.step(Step::UnshareCgroup);
+    plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP));
     plan.step(Step::Setsid);
+    if !pod.namespaces.user.is_host() {
+        user::show_proc(&mut plan);
+        user::enter(&mut plan, CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWPID);
+        plan.step(Step::EnterPid);
+    }
     let proc = plan.slot();
     plan.step(Step::NewFilesystem {
         slot: proc,
@@ -152,6 +168,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
+    /// In a pod with a user namespace: mounts that are made inside it.
+    late: Vec<Mount>,
     /// The library's own proc, once a step has needed it.
     proc: Option<Slot>,
     /// Mounts that become read-only when all is made that goes into them: the slot, and the path.
@@ -195,7 +213,7 @@ impl Build<'_> {
     fn namespaces(&mut self) {
         join_pod_namespaces(&mut self.plan, self.pod.spec);
         match &self.container.cgroup_namespace {
-            CgroupNamespace::Container => self.plan.step(Step::UnshareCgroup),
+            CgroupNamespace::Container => self.plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP)),
             CgroupNamespace::Host => {}
             CgroupNamespace::Path(path) => {
                 let slot = self.plan.source(Source::NamespaceAt { kind: Kind::Cgroup, path: path.clone() });

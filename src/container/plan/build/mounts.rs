@@ -61,6 +61,11 @@ impl Build<'_> {
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<()> {
+        if self.is_late(mount)? { Ok(()) } else { self.mount_now(mount) }
+    }
+
+    pub(super) fn mount_now(&mut self, mount: &Mount) -> Result<()> {
+        self.check_propagation(mount)?;
         let path = mount.destination.display().to_string();
         let mut attributes = mount.fresh_attributes();
         let is_tmpfs = matches!(mount.kind, MountKind::Tmpfs { .. });
@@ -79,7 +84,7 @@ impl Build<'_> {
                     target = Target::Anywhere;
                 }
                 create = Create::LikeSource;
-                let slot = self.plan.source(Source::Tree {
+                let slot = self.host_tree(Source::Tree {
                     path: source.clone(),
                     recursive: *recursive,
                     change: mount.change(),
@@ -96,7 +101,8 @@ impl Build<'_> {
                 target = Target::Anywhere;
                 let mut options = vec![("mode", format!("{:o}", mode.unwrap_or(0o1777)))];
                 options.extend(size.map(|size| ("size", size.to_string())));
-                (self.new_filesystem_with("tmpfs", options, attributes, &mount.data), "a tmpfs".to_string())
+                let data = self.options_of_host(mount)?;
+                (self.new_filesystem_with("tmpfs", options, attributes, &data), "a tmpfs".to_string())
             }
             MountKind::Volume { name, sub_path } => {
                 target = Target::Anywhere;
@@ -119,7 +125,7 @@ impl Build<'_> {
             MountKind::Filesystem { fstype, source } => {
                 target = Target::Anywhere;
                 create = Create::LikeSource;
-                let slot = self.plan.source(Source::Filesystem {
+                let slot = self.host_tree(Source::Filesystem {
                     fstype: fstype.clone(),
                     source: source.clone(),
                     data: mount.data.clone(),
@@ -140,11 +146,10 @@ impl Build<'_> {
                 (slot, "cgroup2".to_string())
             }
             MountKind::Devpts => {
-                let options = vec![
-                    ("ptmxmode", "0666".to_string()),
-                    ("mode", "0620".to_string()),
-                    ("gid", "5".to_string()),
-                ];
+                let mut options = vec![("ptmxmode", "0666".to_string()), ("mode", "0620".to_string())];
+                if self.has_gid(5) {
+                    options.push(("gid", "5".to_string()));
+                }
                 (self.new_filesystem_with("devpts", options, attributes, &mount.data), "devpts".to_string())
             }
             MountKind::Shm if host_ipc => {
@@ -196,12 +201,14 @@ impl Build<'_> {
         })
     }
 
-    pub(super) fn hide(&mut self) {
+    /// Hides what is to be hidden: in a pod with a user namespace what is in the proc `late`, when that is there.
+    pub(super) fn hide(&mut self, late: bool) {
+        let now = |path: &Path| late == (self.pod.ids.is_some() && path.starts_with("/proc"));
         let security = &self.container.security;
-        for path in &security.masked_paths {
+        for path in security.masked_paths.iter().filter(|path| now(path)) {
             self.plan.step(Step::Mask { path: path.display().to_string() });
         }
-        for path in &security.readonly_paths {
+        for path in security.readonly_paths.iter().filter(|path| now(path)) {
             self.plan.step(Step::Readonly { path: path.display().to_string() });
         }
     }

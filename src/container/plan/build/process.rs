@@ -41,27 +41,22 @@ impl Build<'_> {
                 self.plan.source(Source::Stdio(index))
             };
         }
+        // In a pod with a user namespace that was done before init entered it, or is done before it enters the container.
+        let done = if self.inside.is_some() { self.with_host_privileges()? } else { self.pod.ids.is_some() };
         self.arrive();
         if container.terminal {
             stdio = [self.terminal()?; 3];
         }
         self.plan.step(Step::Stdio(stdio));
-        let enters = match (self.pod.pid_mode(container), self.inside) {
-            (PidMode::Host, _) => None,
-            (_, Some(process)) => Some(process),
-            (PidMode::Container, None) => None,
-            (PidMode::Pod, None) => Some(self.plan.source(Source::Namespace(Kind::Pid))),
-            (PidMode::Target(name), None) => Some(self.plan.source(Source::TargetPid(name.clone()))),
-            (PidMode::Path(path), None) => {
-                Some(self.plan.source(Source::NamespaceAt { kind: Kind::Pid, path: path.clone() }))
-            }
-        };
-        let enters_pid = enters.is_some();
-        if let Some(slot) = enters {
-            self.plan.step(Step::Join { slot, kind: Kind::Pid });
+        let enters_pid = self.enters_pid();
+        if !done {
+            self.join_pid();
         }
         for limit in &container.rlimits {
             self.plan.step(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
+        }
+        if !done {
+            self.privileged_attributes()?;
         }
         self.last_attributes(enters_pid)?;
         let filter = filter(container)?.map(Step::Seccomp);
@@ -101,6 +96,35 @@ impl Build<'_> {
         self.plan.steps.extend(late);
         self.start_hooks(state);
         self.exec()
+    }
+
+    /// Whether the process enters a PID namespace of others.
+    fn enters_pid(&self) -> bool {
+        match self.pod.pid_mode(self.container) {
+            PidMode::Host => false,
+            PidMode::Container => self.inside.is_some(),
+            PidMode::Pod | PidMode::Target(_) | PidMode::Path(_) => true,
+        }
+    }
+
+    /// Whether init forks on the way into its PID namespace.
+    pub(super) fn forks(&self) -> bool {
+        self.enters_pid()
+            || self.pod.ids.is_some() && *self.pod.pid_mode(self.container) == PidMode::Container
+    }
+
+    /// Says which PID namespace is entered later, if one of others is.
+    pub(super) fn join_pid(&mut self) {
+        let slot = match (self.pod.pid_mode(self.container), self.inside) {
+            (PidMode::Host, _) | (PidMode::Container, None) => return,
+            (_, Some(process)) => process,
+            (PidMode::Pod, None) => self.plan.source(Source::Namespace(Kind::Pid)),
+            (PidMode::Target(name), None) => self.plan.source(Source::TargetPid(name.clone())),
+            (PidMode::Path(path), None) => {
+                self.plan.source(Source::NamespaceAt { kind: Kind::Pid, path: path.clone() })
+            }
+        };
+        self.plan.step(Step::Join { slot, kind: Kind::Pid });
     }
 
     fn start_hooks(&mut self, state: Option<Slot>) {

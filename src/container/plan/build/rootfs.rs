@@ -23,7 +23,7 @@ impl Build<'_> {
                     _ => Spread::PRIVATE,
                 };
                 let idmap = self.container.rootfs_idmap.clone();
-                let slot = self.plan.source(tree(path, true, spread, idmap));
+                let slot = self.host_tree(tree(path, true, spread, idmap));
                 if *readonly {
                     // All of it; the top mount is opened again until the mount points are made.
                     self.plan.step(Step::SetAttributes {
@@ -52,7 +52,7 @@ impl Build<'_> {
         let idmap = self.container.rootfs_idmap.clone();
         let mut options = String::from("lowerdir=");
         for (index, layer) in lower.iter().enumerate() {
-            let slot = self.plan.source(tree(layer, false, Spread::PRIVATE, idmap.clone()));
+            let slot = self.host_tree(tree(layer, false, Spread::PRIVATE, idmap.clone()));
             let path = format!("{LAYERS}/{index}");
             options += if index == 0 { "" } else { ":" };
             options += &path;
@@ -77,7 +77,7 @@ impl Build<'_> {
                     .take_while(|(a, b)| a == b)
                     .map(|(a, _)| a)
                     .collect();
-                let slot = self.plan.source(tree(&common, true, Spread::PRIVATE, idmap));
+                let slot = self.host_tree(tree(&common, true, Spread::PRIVATE, idmap));
                 self.plan.step(Step::Attach { slot, path: UPPER.to_string() });
                 let inside = |path: &Path| {
                     let rest = path.strip_prefix(&common).unwrap_or(path);

@@ -2,7 +2,9 @@
 //! be seen in a review.
 
 use crate::container::plan::{PodContext, compile, compile_exec, reaper};
-use crate::spec::{ContainerSpec, ExecSpec, PidMode, PodSpec, Rootfs};
+use crate::spec::{
+    ContainerSpec, ExecSpec, IdMappings, Mount, MountKind, PidMode, PodSpec, Rootfs, UserMode,
+};
 
 /// The number of instructions of a filter is tested where filters are.
 fn without_counts(text: &str) -> String {
@@ -28,8 +30,15 @@ fn is_golden(text: &str, file: &str, golden: &str) {
     assert_eq!(text, golden, "{hint}");
 }
 
+fn ids(pod: &PodSpec) -> Option<&IdMappings> {
+    match &pod.namespaces.user {
+        UserMode::Mapped(ids) => Some(ids),
+        _ => None,
+    }
+}
+
 fn explained(pod: &PodSpec, container: &ContainerSpec) -> String {
-    without_counts(&compile(&PodContext { spec: pod }, container).unwrap().to_string())
+    without_counts(&compile(&PodContext { spec: pod, ids: ids(pod) }, container).unwrap().to_string())
 }
 
 #[test]
@@ -53,9 +62,46 @@ fn the_plan_of_a_container_in_the_pid_namespace_of_its_pod() {
 }
 
 #[test]
+fn the_plans_of_a_pod_with_a_user_namespace() {
+    let pod = PodSpec::new("web").user(UserMode::Mapped(IdMappings::contiguous(131_072, 65536)));
+    let container = ContainerSpec::new("a", Rootfs::overlay(["/image"]))
+        .args(["program"])
+        .mount(Mount::bind("/data", "/data").readonly(true));
+    is_golden(&explained(&pod, &container), "user.txt", include_str!("user.txt"));
+    let pod = pod.pid(PidMode::Pod);
+    is_golden(&reaper(&pod).to_string(), "user_reaper.txt", include_str!("user_reaper.txt"));
+}
+
+#[test]
+fn ids_that_the_pod_does_not_have_are_refused() {
+    let pod = PodSpec::new("web").user(UserMode::Mapped(IdMappings::contiguous(131_072, 1000)));
+    let container = |uid, gid, more: u32| {
+        let mut spec = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]).user(uid, gid);
+        spec.user.additional_gids = vec![more];
+        compile(&PodContext { spec: &pod, ids: ids(&pod) }, &spec)
+            .map_err(|error| error.subject().map(String::from))
+    };
+    assert!(container(999, 999, 999).is_ok());
+    assert_eq!(container(1000, 0, 0).unwrap_err().as_deref(), Some("user.uid"));
+    assert_eq!(container(0, 1000, 0).unwrap_err().as_deref(), Some("user.gid"));
+    assert_eq!(container(0, 0, 1000).unwrap_err().as_deref(), Some("user.additionalGids"));
+}
+
+#[test]
+fn nothing_is_mounted_below_what_comes_later() {
+    let pod = PodSpec::new("web").user(UserMode::Mapped(IdMappings::contiguous(131_072, 1000)));
+    let spec = ContainerSpec::new("a", Rootfs::overlay(["/image"]))
+        .args(["program"])
+        .mount(Mount::of(MountKind::Proc, "/other"))
+        .mount(Mount::bind("/data", "/other/self"));
+    let error = compile(&PodContext { spec: &pod, ids: ids(&pod) }, &spec).unwrap_err();
+    assert!(error.to_string().contains("is below /other"), "{error}");
+}
+
+#[test]
 fn the_plan_of_another_program_in_a_container() {
     let container = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]).cwd("/work");
     let whole = ExecSpec::new(["other", "argument"]).user(1000, 1000).over(&container).unwrap();
-    let plan = compile_exec(&PodContext { spec: &PodSpec::new("web") }, &whole).unwrap();
+    let plan = compile_exec(&PodContext { spec: &PodSpec::new("web"), ids: None }, &whole).unwrap();
     is_golden(&without_counts(&plan.to_string()), "exec.txt", include_str!("exec.txt"));
 }

@@ -86,6 +86,11 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             Ok(())
         }
+        wire::OWN_FILES => f.u32().and(f.u32()).map(drop),
+        wire::ENTER_USER => f.u32().map(drop),
+        wire::COPY_ROOT => f.text(),
+        wire::TAKE_ROOT_BACK => f.text().and_then(|()| f.text()),
+        wire::MAKE_QUEUE => f.text().and_then(|()| (0..5).try_for_each(|_| f.u32().map(drop))),
         wire::ATTACH => f.u32().and_then(|_| f.text()),
         wire::MOUNT => (0..4).try_for_each(|_| f.text()),
         wire::MKDIR => f.text().and_then(|()| f.u32().map(drop)),

@@ -10,7 +10,7 @@ use crate::init::wire;
 
 /// A plan with that many sources, whatever they are.
 pub(super) fn plan(sources: usize, steps: Vec<Step>) -> Plan {
-    Plan { sources: vec![Source::Control; sources], steps, made: 0 }
+    Plan { sources: vec![Source::Control; sources], steps, made: 0, mapped: Vec::new() }
 }
 
 proptest! {
@@ -57,7 +57,8 @@ fn operations_have_numbers_of_their_own() {
         let name = match &step {
             // One step of the kernel's for several of ours, or the other way round.
             Step::Join { .. } | Step::JoinTime { .. } => "join".into(),
-            Step::UnshareCgroup | Step::UnshareTime => "unshare".into(),
+            Step::Unshare(_) | Step::UnshareTime => "unshare".into(),
+            Step::WriteProc { .. } | Step::SetSysctl { .. } => "write".into(),
             step => format!("{step:?}").split([' ', '(', '{']).next().unwrap().to_string(),
         };
         // This one is another in words only.

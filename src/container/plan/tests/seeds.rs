@@ -17,7 +17,7 @@ fn the_seeds_of_fuzzing_are_valid() {
         let plan = pod
             .validate()
             .and_then(|()| container.validate())
-            .and_then(|()| compile(&PodContext { spec: &pod }, &container));
+            .and_then(|()| compile(&PodContext { spec: &pod, ids: None }, &container));
         plan.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         seen += 1;
     }

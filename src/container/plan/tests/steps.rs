@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nix::sched::CloneFlags;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -106,7 +107,6 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let target = select(vec![step::Target::Anywhere, step::Target::NoSymlinks]);
     let resources = vec![RlimitResource::Nofile, RlimitResource::As, RlimitResource::Stack];
     let without_fields = vec![
-        Step::UnshareCgroup,
         Step::Setsid,
         Step::SetRoot,
         Step::RootReadonly,
@@ -117,6 +117,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         Step::Pause,
         Step::ControllingTerminal,
         Step::Reap,
+        Step::CopyRoot,
+        Step::TakeRootBack,
     ];
     let mounts =
         prop_oneof![
@@ -180,6 +182,23 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         program().prop_map(Step::Seccomp),
         name().prop_map(Step::SetName),
         slot().prop_map(|slot| Step::SendFd { slot }),
+        slot().prop_map(|slot| Step::EnterUser { slot }),
+        (any::<u32>(), any::<u32>()).prop_map(|(uid, gid)| Step::OwnFiles { uid, gid }),
+        any::<i32>().prop_map(|flags| Step::Unshare(CloneFlags::from_bits_retain(flags))),
+        (text(), any::<[u32; 5]>()).prop_map(|(name, [mode, uid, gid, messages, size])| Step::MakeQueue {
+            name,
+            mode,
+            uid,
+            gid,
+            messages,
+            size
+        }),
+        (slot(), text(), text()).prop_map(|(proc, path, value)| Step::SetSysctl {
+            proc,
+            path,
+            name: String::new(),
+            value
+        }),
         slot().prop_map(|slot| Step::BarrierForAll { slot }),
         (slot(), [option::of(slot()), option::of(slot())], any::<u32>(), any::<(u16, u16)>()).prop_map(
             |(slot, [devpts, console], user, (width, height))| {
@@ -204,8 +223,17 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
     let s = |slot: &Slot| Field::U32(slot.0);
     let t = |text: &str| Field::Text(text.as_bytes().to_vec());
     match step {
+        Step::EnterUser { slot } => (wire::ENTER_USER, vec![s(slot)]),
+        Step::OwnFiles { uid, gid } => (wire::OWN_FILES, vec![n(*uid), n(*gid)]),
+        Step::Unshare(flags) => (wire::UNSHARE, vec![n(flags.bits() as u32)]),
+        Step::CopyRoot => (wire::COPY_ROOT, vec![t("/root")]),
+        Step::TakeRootBack => (wire::TAKE_ROOT_BACK, vec![t("/root"), t("/host")]),
+        Step::MakeQueue { name, mode, uid, gid, messages, size } => (
+            wire::MAKE_QUEUE,
+            [t(name)].into_iter().chain([mode, uid, gid, messages, size].map(|v| n(*v))).collect(),
+        ),
+        Step::SetSysctl { proc, path, value, .. } => (wire::WRITE_PROC, vec![s(proc), t(path), t(value)]),
         Step::Join { slot, kind } => (wire::JOIN, vec![s(slot), n(kind.flag().bits() as u32)]),
-        Step::UnshareCgroup => (wire::UNSHARE, vec![n(0x0200_0000)]),
         Step::Setsid => (wire::SETSID, vec![]),
         Step::Umask(mask) => (wire::UMASK, vec![n(*mask)]),
         Step::NewFilesystem { slot, fstype, options, attributes } => {

@@ -37,6 +37,11 @@ impl Places {
             let names = entries(&names.join(&namespace));
             found.extend(names.into_iter().map(|name| format!("name {namespace}/{name}")));
         }
+        let ids = self.state_dir.join("ids");
+        for name in entries(&ids) {
+            let owner = fs::read_link(ids.join(&name)).unwrap_or_default();
+            found.push(format!("ids {name} of {}", owner.display()));
+        }
         for name in entries(&self.cgroup) {
             let path = self.cgroup.join(&name);
             if path.is_dir() {

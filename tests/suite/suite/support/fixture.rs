@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use pericarp::spec::Stdio;
 use pericarp::{
-    CgroupParent, ContainerSpec, ErrorKind, ExitStatus, Mount, Node, NodeOptions, Pod, PodSpec, Rootfs,
+    CgroupParent, ContainerSpec, ErrorKind, ExitStatus, IdRange, IdRanges, Mount, Node, NodeOptions, Pod,
+    PodSpec, Rootfs,
 };
 
 use super::payload::Facts;
@@ -25,7 +26,8 @@ impl Fixture {
             format!("pericarp-suite-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let options = NodeOptions::new()
             .state_dir(Path::new("/run").join(&name))
-            .cgroup_parent(CgroupParent::Named(name));
+            .cgroup_parent(CgroupParent::Named(name))
+            .id_ranges(id_ranges(16));
         let node = Node::open(&options).expect("open a node; the suite needs root");
         Fixture { node, options, dir: tempfile::tempdir().expect("make a temporary directory") }
     }
@@ -75,6 +77,13 @@ impl Drop for Fixture {
         let name = state.file_name().expect("a name").to_string_lossy();
         assert!(!mounts.contains(&*name), "the mount table still has {name}");
     }
+}
+
+/// So many blocks of ids for pods with user namespaces. Other nodes of the suite have the same: that does no harm, since
+/// files of their containers are in different places.
+pub fn id_ranges(blocks: u32) -> IdRanges {
+    let range = vec![IdRange { first: 1_048_576, size: blocks * 65536 }];
+    IdRanges::Given { uids: range.clone(), gids: range }
 }
 
 /// The rootfs of most tests: the machine's own `/` under a throw-away layer.
