@@ -43,6 +43,7 @@ mod kernel_tests;
 use controller::ControllerSet;
 pub(crate) use devices::DeviceGuard;
 pub(crate) use group::Cgroup;
+pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;
 pub(crate) use place::check_path;
 pub(crate) use tree::Tree;

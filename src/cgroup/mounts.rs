@@ -13,6 +13,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 use super::controller::ControllerSet;
 use super::dir::{DIRECTORY, read_file};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::mount::{attr, clone_tree, set_attributes};
 
 /// The mount table of the calling process; see proc_pid_mountinfo(5).
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -107,6 +108,19 @@ pub(super) fn open_cgroup2() -> Result<(OwnedFd, PathBuf)> {
             .on(MOUNTINFO)
             .because("no file system of type cgroup2 is mounted; cgroup v1 is not used")),
     }
+}
+
+/// A detached copy of the host's mount, with mount attributes. Who mounts the filesystem anew in the host's cgroup
+/// namespace takes options away that it has for the whole machine (`nsdelegate`).
+pub(crate) fn copy_of_host(attributes: u64) -> Result<OwnedFd> {
+    let (top, path) = open_cgroup2()?;
+    let clear = attr::RDONLY & !attributes;
+    let copy = |top: OwnedFd| -> crate::sys::Result<OwnedFd> {
+        let tree = clone_tree(&top, c"", false)?;
+        set_attributes(tree.as_fd(), false, attributes, clear, libc::MS_PRIVATE)?;
+        Ok(tree)
+    };
+    copy(top).step("copy the mount at", path.display())
 }
 
 fn open_mount(mount: &MountEntry) -> Result<(Rank, OwnedFd)> {

@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::{Mode, fstat, makedev};
+use nix::sys::stat::{Mode, fstat, fstatat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::ContainerStatus;
@@ -129,7 +129,17 @@ impl<'a> Opener<'a> {
                     Some(fd) => fd,
                     None => return Err(Error::invalid("stdio", "a stream is missing")),
                 },
-                Source::NamespaceAt { kind, path } => open_namespace(*kind, path)?,
+                Source::HostCgroups { attributes } => crate::cgroup::copy_of_host(*attributes)?,
+                Source::NamespaceAt { kind, path } => {
+                    let namespace = open_namespace(*kind, path)?;
+                    if *kind == Kind::Cgroup && self.is_own_cgroup_namespace(&namespace)? {
+                        return Err(Error::invalid(
+                            "cgroupNamespace",
+                            format!("{} is the host's: say so by \"host\"", path.display()),
+                        ));
+                    }
+                    namespace
+                }
                 Source::ProcAt { path, attributes } => {
                     let namespace = open_namespace(Kind::Pid, path)?;
                     with_attributes(super::proc_at::make(self.node, namespace)?, *attributes)?
@@ -275,6 +285,13 @@ impl<'a> Opener<'a> {
             })
             .step("set the propagation of", path.display())?;
         Ok(tree)
+    }
+
+    /// A new mount of cgroups from there would change what the host's mount is.
+    fn is_own_cgroup_namespace(&self, namespace: &OwnedFd) -> Result<bool> {
+        let own = fstatat(&self.node.0.proc, c"thread-self/ns/cgroup", AtFlags::empty());
+        let own = own.step("look at", "the cgroup namespace of a library thread")?;
+        Ok(fstat(namespace).step("look at", "the given cgroup namespace")?.st_ino == own.st_ino)
     }
 
     fn has_mounts_below(&self, path: &Path) -> Result<bool> {

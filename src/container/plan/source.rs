@@ -39,6 +39,8 @@ pub(crate) enum Source {
     PodShm { attributes: u64 },
     /// The pod's POSIX message queues, with mount attributes.
     PodMqueue { attributes: u64 },
+    /// The host's mount of cgroup v2, with mount attributes.
+    HostCgroups { attributes: u64 },
     /// The proc of the pod's PID namespace, with mount attributes.
     PodProc { attributes: u64 },
     /// The proc of another container of the pod, with mount attributes.
@@ -147,6 +149,9 @@ impl fmt::Display for Source {
             }
             Source::PodMqueue { attributes } => {
                 write!(f, "the pod's POSIX message queues{}", super::step::Attributes(*attributes))
+            }
+            Source::HostCgroups { attributes } => {
+                write!(f, "the host's cgroups{}", super::step::Attributes(*attributes))
             }
             Source::PodProc { attributes } => {
                 write!(f, "the proc of the pod's PID namespace{}", super::step::Attributes(*attributes))

@@ -60,6 +60,20 @@ fn the_cgroup_namespace_can_be_the_hosts_or_anothers() -> Outcome {
     assert_eq!(say(&pod, script("own", read)), "0::/\n");
     let host = say(&pod, script("main", read).cgroup_namespace(CgroupNamespace::Host));
     assert!(host.ends_with(&format!("/{}/main\n", pod.id())), "{host}");
+    // It sees the tree that the host has, whose mount stays as it is. Mutation: with a new cgroup2 in place of the copy,
+    // the machine's mount had lost nsdelegate and memory_recursiveprot.
+    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    let before = mounts()?;
+    let path = host.trim().strip_prefix("0::").ok_or("no path")?;
+    let look = format!(
+        "test -d /sys/fs/cgroup{path} && echo there; mkdir /sys/fs/cgroup/x 2>/dev/null || echo fixed"
+    );
+    let seen = say(&pod, script("main", &look).cgroup_namespace(CgroupNamespace::Host));
+    assert_eq!(seen, "there\nfixed\n");
+    assert_eq!(mounts()?, before);
+    let spec = script("main", read).cgroup_namespace(CgroupNamespace::Path("/proc/self/ns/cgroup".into()));
+    let error = pod.create_container(&spec).unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::InvalidSpec, Some("cgroupNamespace")), "{error}");
     let other = start(&pod, script("other", "sleep 1000"));
     let path = format!("/proc/{}/ns/cgroup", other.pid());
     let spec = script("main", "readlink /proc/self/ns/cgroup")

@@ -6,7 +6,7 @@ use super::Build;
 use crate::container::plan::step::{Create, Step, Target};
 use crate::container::plan::{Slot, Source, Spread};
 use crate::error::{Error, Result};
-use crate::spec::{Mount, MountKind, NamespaceMode, PidMode};
+use crate::spec::{CgroupNamespace, Mount, MountKind, NamespaceMode, PidMode};
 use crate::sys::mount::{AttributeChange, attr};
 
 impl Build<'_> {
@@ -140,6 +140,15 @@ impl Build<'_> {
                 let slot = self.new_filesystem_with("sysfs", Vec::new(), attributes, &mount.data);
                 self.fresh.push((format!("{path}/fs/cgroup"), slot, "fs/cgroup"));
                 (slot, "sysfs".to_string())
+            }
+            MountKind::Cgroup if self.container.cgroup_namespace == CgroupNamespace::Host => {
+                if let Some(option) = mount.data.first() {
+                    return Err(Error::invalid(
+                        format!("mounts[{path:?}]"),
+                        format!("option {option:?}: the host's cgroups stay as they are"),
+                    ));
+                }
+                (self.plan.source(Source::HostCgroups { attributes }), "the host's cgroups".to_string())
             }
             MountKind::Cgroup => {
                 let slot = self.new_filesystem_with("cgroup2", Vec::new(), attributes, &mount.data);
