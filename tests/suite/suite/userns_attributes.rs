@@ -248,9 +248,11 @@ fn a_mount_can_have_ids_of_its_own() -> Outcome {
     }
     let pod = pod_of(&fixture, |spec| spec.volume(Volume::directory("data", &volume)));
     // Files of 50 are those of 1050 inside, which is another id on the machine.
-    let mut idmap = IdMap::default();
-    idmap.uid_mappings = vec![IdMapping::new(50, FIRST + 1050, 1)];
-    idmap.gid_mappings = vec![IdMapping::new(51, FIRST + 2000, 1)];
+    let idmap = IdMap {
+        uid_mappings: vec![IdMapping::new(50, FIRST + 1050, 1)],
+        gid_mappings: vec![IdMapping::new(51, FIRST + 2000, 1)],
+        ..IdMap::default()
+    };
     let mut own = Mount::bind(&source, "/own");
     own.idmap = Some(idmap.clone());
     let spec =

@@ -289,7 +289,7 @@ fn hooks_of_the_creation_leave_nothing_of_the_host_inside() -> Outcome {
     assert_eq!(lines[..2], ["inside", "locked"], "{with}");
     let mounts: usize = lines[2].parse()?;
     let without = say(&pod, spec("b"));
-    let line: usize = without.lines().filter_map(|line| line.parse().ok()).last().ok_or("no number")?;
+    let line: usize = without.lines().filter_map(|line| line.parse().ok()).next_back().ok_or("no number")?;
     assert_eq!((mounts, lines.len()), (line + 1, 3), "one more: what the hook has mounted. {with}{without}");
     PASS
 }
