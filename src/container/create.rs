@@ -21,7 +21,7 @@ use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
 use crate::pod::{Pod, wait_readable};
 use crate::spawn::{Child, Control, Launch, Message};
-use crate::spec::{ContainerSpec, PidMode, Stdio};
+use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
 use crate::sys::{self, pidfd, thread};
 
 /// Makes a container of a pod, up to the barrier before its program.
@@ -128,8 +128,8 @@ impl Attempt<'_> {
             control.start()?;
         }
         let pid_mode = self.pod.context().pid_mode(self.spec).clone();
-        let child =
-            launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, (stdio, hook_state.as_ref()))?;
+        let files = Files { stdio, hook_state: hook_state.as_ref(), preserved: &self.spec.preserved_fds };
+        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, files)?;
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
         // And init waits until its listener was taken.
@@ -285,7 +285,15 @@ fn remembered(spec: &ContainerSpec) -> ContainerSpec {
             *stream = Stdio::Null;
         }
     }
+    spec.preserved_fds.clear();
     spec
+}
+
+/// What init is given besides what the plan names.
+struct Files<'a> {
+    stdio: [Option<OwnedFd>; 3],
+    hook_state: Option<&'a OwnedFd>,
+    preserved: &'a [SharedFd],
 }
 
 /// The file from which hooks in the container read its state.
@@ -307,15 +315,16 @@ fn launch(
     cgroup: &Cgroup,
     dir: &OwnedFd,
     inits: OwnedFd,
-    (stdio, hook_state): ([Option<OwnedFd>; 3], Option<&OwnedFd>),
+    files: Files<'_>,
 ) -> Result<Child> {
     let (node, home) = (&pod.0.node, &pod.0.home);
     thread::run(|| {
         let mut opener = Opener::new(node, Some(pod));
         opener.control(inits);
         opener.listen(plan, dir)?;
-        opener.open_on_host(plan, stdio)?;
-        opener.hook_state(plan, hook_state)?;
+        opener.preserve(plan, files.preserved)?;
+        opener.open_on_host(plan, files.stdio)?;
+        opener.hook_state(plan, files.hook_state)?;
         opener.open_in_pins(plan, home, pod.id())?;
         opener.map_ids(plan)?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;

@@ -23,7 +23,7 @@ use crate::node::Proc;
 use crate::pod::state::ProcessRef;
 use crate::pod::wait_readable;
 use crate::spawn::{Child, Control, Launch, Message};
-use crate::spec::{ContainerSpec, ExecSpec};
+use crate::spec::{ContainerSpec, ExecSpec, SharedFd};
 use crate::sys::{self, pidfd, thread};
 
 impl Container {
@@ -130,7 +130,7 @@ impl Attempt<'_> {
         let node = &container.pod.0.node;
         let (stdio, mut pipes) = stdio::open(spec, stdio_owner(&container.pod, spec))?;
         let (control, inits) = Control::pair()?;
-        self.process = Some(self.launch(first, cgroup, inits, stdio)?);
+        self.process = Some(self.launch(first, cgroup, inits, stdio, &spec.preserved_fds)?);
         self.settle(&control, spec)?;
         let child = self.process.as_ref().ok_or_else(lost)?;
         let process =
@@ -210,6 +210,7 @@ impl Attempt<'_> {
         cgroup: &Cgroup,
         inits: OwnedFd,
         stdio: [Option<OwnedFd>; 3],
+        preserved: &[SharedFd],
     ) -> Result<Child> {
         let (container, plan) = (self.container, &mut self.plan);
         let (node, home) = (&container.0.pod.0.node, &container.0.pod.0.home);
@@ -218,6 +219,7 @@ impl Attempt<'_> {
             let mut opener = Opener::new(node, Some(&container.0.pod));
             opener.control(inits);
             opener.first_process(plan, first)?;
+            opener.preserve(plan, preserved)?;
             opener.open_on_host(plan, stdio)?;
             let descriptors = opener.descriptors();
             let bytes = plan.encode(&descriptors)?;

@@ -21,9 +21,9 @@ use crate::pod::pins::{self, PodPins};
 use crate::pod::state;
 use crate::spawn::listen_in;
 use crate::spawn::make_user_namespace;
-use crate::spec::{DeviceKind, IdMap, Propagation, split_data};
+use crate::spec::{DeviceKind, IdMap, Propagation, SharedFd, split_data};
 use crate::sys;
-use crate::sys::fd::{clear_of_stdio, duplicate, open_beneath, resolve};
+use crate::sys::fd::{duplicate, duplicate_above, open_beneath, resolve};
 use crate::sys::mount::{attr, clone_tree, filesystem, map_ids, set_attributes};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
@@ -34,6 +34,8 @@ pub(crate) struct Opener<'a> {
     /// For sources that are other containers'.
     pod: Option<&'a Pod>,
     open: Vec<(usize, OwnedFd)>,
+    /// Below it are the numbers of descriptors that the program gets.
+    lowest: RawFd,
     /// User namespaces of the mappings of mounts.
     mappings: Vec<(IdMap, OwnedFd)>,
 }
@@ -45,12 +47,34 @@ fn unescaped(point: &str) -> String {
 
 impl<'a> Opener<'a> {
     pub(crate) fn new(node: &'a Node, pod: Option<&'a Pod>) -> Self {
-        Opener { node, pod, open: Vec::new(), mappings: Vec::new() }
+        Opener { node, pod, open: Vec::new(), lowest: 3, mappings: Vec::new() }
     }
 
     /// Init's end of the control socket: slot 0.
     pub(crate) fn control(&mut self, fd: OwnedFd) {
         self.open.push((0, fd));
+    }
+
+    /// Keeps clear of the numbers that further open files get in init, and takes these in.
+    pub(crate) fn preserve(&mut self, plan: &Plan, files: &[SharedFd]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        self.lowest += files.len() as RawFd;
+        for (slot, fd) in std::mem::take(&mut self.open) {
+            self.keep(slot, fd)?;
+        }
+        for (slot, source) in plan.sources.iter().enumerate() {
+            if let Source::Preserved(index) = source
+                && let Some(file) = files.get(*index)
+            {
+                let what = format!("the file for descriptor {}", index + 3);
+                super::stdio::harmless(&what, file.as_fd())?;
+                let copy = duplicate_above(file, self.lowest).step("duplicate", what)?;
+                self.open.push((slot, copy));
+            }
+        }
+        Ok(())
     }
 
     /// Something that was opened elsewhere.
@@ -59,7 +83,10 @@ impl<'a> Opener<'a> {
     }
 
     fn keep(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
-        let fd = clear_of_stdio(fd).step("duplicate", "a descriptor for init")?;
+        let fd = match fd.as_raw_fd() >= self.lowest {
+            true => fd,
+            false => duplicate_above(&fd, self.lowest).step("duplicate", "a descriptor for init")?,
+        };
         self.open.push((slot, fd));
         Ok(())
     }

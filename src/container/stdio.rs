@@ -81,7 +81,7 @@ fn duplicate_stream(name: &str, fd: BorrowedFd<'_>) -> Result<OwnedFd> {
 
 /// The host's terminal is never passed on: a container could push characters into it (CVE-2017-5226). Nor is a
 /// directory, from which a container could walk up to the host's root (CVE-2024-21626).
-fn harmless(name: &str, fd: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn harmless(name: &str, fd: BorrowedFd<'_>) -> Result<()> {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map(OFlag::from_bits_retain).step("inspect", name)?;
     if flags.contains(OFlag::O_PATH) {
         return Err(Error::invalid(

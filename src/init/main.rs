@@ -214,6 +214,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::ENTER_PID => process::enter_pid(state)?,
         wire::SEND_FD => process::send_fd(state, fields)?,
         wire::PAUSE => process::pause(state)?,
+        wire::PRESERVE => process::preserve(state, fields)?,
+        wire::KEEP_OPEN => process::keep_open(fields)?,
         wire::FIND_PROGRAM => process::find_program(fields)?,
         wire::RUN_HOOK => hook::run(state, fields)?,
         wire::EXEC => return process::exec(fields),

@@ -1,6 +1,6 @@
 //! Steps that concern the process itself: standard streams, the barrier, execve(2), and staying as process 1.
 
-use crate::sys::{AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, syscall};
+use crate::sys::{O_CLOEXEC, AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
@@ -11,6 +11,9 @@ pub const SIGCHLD: u32 = 17;
 pub const CLONE_PIDFD: usize = 0x1000;
 const CLONE_PARENT: usize = 0x8000;
 const MSG_NOSIGNAL: usize = 0x4000;
+
+/// The first descriptor after the standard streams.
+const FIRST_PRESERVED: u32 = 3;
 
 /// The exit status when a step failed or nobody wanted the start; the host learns more from the control socket.
 pub const EXIT_FAILURE: i32 = 127;
@@ -168,6 +171,23 @@ pub fn enter_pid(state: &State) -> Done {
     }
     send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
     exit(0)
+}
+
+/// The library has seen to it that no file of the plan has one of these numbers.
+pub fn preserve(state: &State, mut fields: Reader) -> Done {
+    for number in 0..fields.u32()? {
+        let file = state.slot(fields.u32()?)?;
+        syscall!(nr::DUP3, file, FIRST_PRESERVED + number, O_CLOEXEC).within(wire::CALL_DUP)?;
+    }
+    Ok(())
+}
+
+pub fn keep_open(mut fields: Reader) -> Done {
+    const F_SETFD: usize = 2;
+    for number in 0..fields.u32()? {
+        syscall!(nr::FCNTL, FIRST_PRESERVED + number, F_SETFD, 0).within(wire::CALL_FCNTL)?;
+    }
+    Ok(())
 }
 
 /// Whether [`exec`] will find a program, as far as that can be said without executing it.

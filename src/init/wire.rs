@@ -155,6 +155,10 @@ operations! {
     RUN_HOOK = 81,
     /// See whether there is one of the candidates for execve(2): number of candidates, and these.
     FIND_PROGRAM = 82,
+    /// Put files at descriptor 3 and above, before init opens any: number of slots, and these.
+    PRESERVE = 83,
+    /// Let so many descriptors from 3 on stay open through execve(2).
+    KEEP_OPEN = 84,
     /// Tell that all is ready, wait for a start by whoever connects to a socket: slot of that.
     BARRIER_FOR_ALL = 60,
     /// Write to a file of proc: slot of a proc, path below it, text.
@@ -254,6 +258,7 @@ calls! {
     CALL_WAIT = 94: "wait4",
     CALL_PIPE = 95: "pipe2",
     CALL_FACCESS = 96: "faccessat2",
+    CALL_FCNTL = 97: "fcntl",
     CALL_POLL = 70: "ppoll",
     CALL_ACCEPT = 71: "accept4",
     CALL_WRITE = 50: "write",

@@ -60,7 +60,7 @@ pub(crate) fn open_remains(
     id: &str,
     state: Option<&PodState>,
 ) -> Result<Option<Cgroup>> {
-    // One that is another pod's must not end that.
+    // A file that was corrupted may hold another pod's state.
     if let Some(state) = state.filter(|state| state.id == id) {
         return open(node, state);
     }

@@ -13,7 +13,7 @@ use super::pod::{CgroupNamespace, PidMode};
 use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamespace};
 use super::resources::Resources;
 use super::security::Security;
-use super::stdio::{Stdio, StdioSet};
+use super::stdio::{SharedFd, Stdio, StdioSet};
 use super::terminal::ConsoleSize;
 
 /// A container to make with `Pod::create_container`.
@@ -72,6 +72,10 @@ pub struct ContainerSpec {
     /// Standard input, output and error.
     #[serde(default)]
     pub stdio: StdioSet,
+    /// Further open files, which the program finds as descriptors 3, 4 and so on. Like open files as streams they are
+    /// not remembered.
+    #[serde(skip)]
+    pub preserved_fds: Vec<SharedFd>,
     /// Capabilities, seccomp, masked paths.
     #[serde(default)]
     pub security: Security,
@@ -160,6 +164,7 @@ impl ContainerSpec {
             devices: Vec::new(),
             device_rules: Vec::new(),
             stdio: StdioSet::default(),
+            preserved_fds: Vec::new(),
             security: Security::default(),
             resources: Resources::default(),
             pid: None,
@@ -310,6 +315,12 @@ impl ContainerSpec {
     /// Sets [`hooks`](Self::hooks).
     pub fn hooks(mut self, hooks: Hooks) -> Self {
         self.hooks = hooks;
+        self
+    }
+
+    /// Adds an open file that the program gets as its next descriptor, from 3 on.
+    pub fn preserve_fd(mut self, fd: impl Into<SharedFd>) -> Self {
+        self.preserved_fds.push(fd.into());
         self
     }
 

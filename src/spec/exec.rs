@@ -9,7 +9,7 @@ use super::container::{ContainerSpec, Rlimit, RlimitResource, User};
 use super::hooks::Hooks;
 use super::process::{CpuAffinity, IoPriority, Scheduler};
 use super::security::{Capabilities, SeccompProfile};
-use super::stdio::{Stdio, StdioSet};
+use super::stdio::{SharedFd, Stdio, StdioSet};
 use super::terminal::ConsoleSize;
 use crate::error::{Error, Result};
 
@@ -49,6 +49,9 @@ pub struct ExecSpec {
     /// The size of the terminal at first; 0 by 0 unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub console_size: Option<ConsoleSize>,
+    /// Further open files, which the program finds as descriptors 3, 4 and so on.
+    #[serde(skip)]
+    pub preserved_fds: Vec<SharedFd>,
     /// Capabilities. They may be more than the container's own processes have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,
@@ -94,6 +97,7 @@ impl ExecSpec {
             umask: None,
             rlimits: Vec::new(),
             stdio: StdioSet::default(),
+            preserved_fds: Vec::new(),
             terminal: false,
             console_size: None,
             capabilities: None,
@@ -221,6 +225,7 @@ impl ExecSpec {
         spec.rlimits.retain(|limit| self.rlimits.iter().all(|own| own.resource != limit.resource));
         spec.rlimits.extend(&self.rlimits);
         spec.stdio = self.stdio.clone();
+        spec.preserved_fds = self.preserved_fds.clone();
         (spec.terminal, spec.console_size) = (self.terminal, self.console_size);
         spec.detached = false;
         spec.hooks = Hooks::default();

@@ -52,11 +52,11 @@ pub use resources::{
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOp, SeccompSyscall};
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};
-pub use stdio::{Stdio, StdioSet};
+pub use stdio::{SharedFd, Stdio, StdioSet};
+pub use terminal::ConsoleSize;
 pub use user::{IdMappings, UserMode};
 
 pub(crate) use idmap::validate_mappings;
-pub use terminal::ConsoleSize;
 
 pub(crate) use process::cpu_mask;
 pub(crate) use security::CapabilityBits;

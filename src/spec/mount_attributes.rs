@@ -66,7 +66,7 @@ impl MountAttribute {
     ];
 }
 
-/// Attributes to set and to clear, in addition to the flags of a [`Mount`].
+/// Attributes to set and to clear, in addition to the flags of a [`Mount`](super::Mount).
 ///
 /// A bind mount and a volume have attributes already, which stay as they are unless they are named here. What is said
 /// for all is done first; what is said for the mount itself counts for that.

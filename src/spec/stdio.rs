@@ -39,7 +39,7 @@ impl PartialEq for Stdio {
                 true
             }
             (Stdio::File(a), Stdio::File(b)) => a == b,
-            (Stdio::Fd(a), Stdio::Fd(b)) => Arc::ptr_eq(&a.0, &b.0),
+            (Stdio::Fd(a), Stdio::Fd(b)) => a == b,
             _ => false,
         }
     }
@@ -48,6 +48,30 @@ impl PartialEq for Stdio {
 /// A file descriptor that a specification holds; closed with the last copy of the specification.
 #[derive(Debug, Clone)]
 pub struct SharedFd(Arc<OwnedFd>);
+
+impl SharedFd {
+    /// The file that this program inherited under a number, for callers that are told "descriptors 3 to N".
+    ///
+    /// # Errors
+    /// When there is none, or it is one of this program's own (`FD_CLOEXEC`).
+    pub fn inherited(number: i32) -> crate::Result<Self> {
+        use crate::error::Context;
+        let fd = crate::sys::fd::duplicate_number(number).step("inherit descriptor", number)?;
+        Ok(SharedFd(Arc::new(fd)))
+    }
+}
+
+impl From<OwnedFd> for SharedFd {
+    fn from(fd: OwnedFd) -> Self {
+        SharedFd(Arc::new(fd))
+    }
+}
+
+impl PartialEq for SharedFd {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
 
 impl AsFd for SharedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {

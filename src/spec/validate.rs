@@ -18,6 +18,8 @@ const MAX_MOUNTS: usize = 1024;
 const MAX_HOOKS: usize = 64;
 const MAX_HOOK_WORDS: usize = 2048;
 const MAX_HOOK_BYTES: usize = 64 << 10;
+/// Open files that a container gets besides its streams.
+const MAX_PRESERVED: usize = 256;
 /// Layers of one overlay.
 const MAX_LAYERS: usize = crate::pod::pins::MAX_LAYERS;
 /// Files of a proc that something may be bound over: what they tell of the machine can be told of the container, and no
@@ -279,6 +281,9 @@ impl ContainerSpec {
         }
         if self.console_size.is_some() && !self.terminal {
             return Err(Error::invalid("consoleSize", "needs `terminal`"));
+        }
+        if self.preserved_fds.len() > MAX_PRESERVED {
+            return Err(Error::invalid("preservedFds", format!("more than {MAX_PRESERVED}")));
         }
         for (field, stdio) in
             [("stdin", &self.stdio.stdin), ("stdout", &self.stdio.stdout), ("stderr", &self.stdio.stderr)]

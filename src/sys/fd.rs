@@ -27,6 +27,29 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// A duplicate with a number of at least `lowest`, closed on exec.
+pub(crate) fn duplicate_above(fd: impl AsFd, lowest: i32) -> Result<OwnedFd> {
+    let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
+    // SAFETY: the kernel just made this file descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// A duplicate of the file that this program has under a number, closed on exec.
+///
+/// # Errors
+/// `EBADF` when it has none, or one that it does not hand down itself (`FD_CLOEXEC`).
+pub(crate) fn duplicate_number(number: i32) -> Result<OwnedFd> {
+    // SAFETY: only numbers are passed, and the kernel says whether there is such a file.
+    let flags = check(unsafe { libc::fcntl(number, libc::F_GETFD) }.into())?;
+    if flags as i32 & libc::FD_CLOEXEC != 0 {
+        return Err(Errno::EBADF);
+    }
+    // SAFETY: as above.
+    let raw = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())?;
+    // SAFETY: the kernel just made this file descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
 /// The file itself when its number is at least 3, otherwise a duplicate: a host program may have closed 0, 1 or 2,
 /// and the kernel then gives these numbers to whatever is opened next.
 pub(crate) fn clear_of_stdio(fd: OwnedFd) -> Result<OwnedFd> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pericarp::spec::Stdio;
+use pericarp::spec::{SharedFd, Stdio};
 use pericarp::{Container, ContainerSpec, ErrorKind, ExitStatus, Terminal};
 use serde_json::json;
 
@@ -21,6 +21,7 @@ fn make(options: &Options, create: &Create) -> Outcome<Container> {
     store::check_id(&create.id)?;
     let (pod_spec, mut spec) = store::specs(&create.id, &create.bundle)?;
     streams(&mut spec, create.console_socket.as_deref())?;
+    spec.preserved_fds = inherited(create.preserve_fds)?;
     let node = store::node(options)?;
     let pod = node.create_pod(&pod_spec).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists if store::find_in(&node, &create.id).is_ok_and(|found| found.is_some()) => {
@@ -54,6 +55,11 @@ fn streams(spec: &mut ContainerSpec, console_socket: Option<&Path>) -> Outcome<(
         }
     }
     Ok(())
+}
+
+/// The descriptors from 3 on that this program was given for the container.
+pub fn inherited(count: u32) -> Outcome<Vec<SharedFd>> {
+    (0..count as i32).map(|number| Ok(SharedFd::inherited(3 + number)?)).collect()
 }
 
 /// Sends the master of the terminal to whoever listens on the socket.

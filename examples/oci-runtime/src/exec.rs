@@ -5,7 +5,7 @@ use std::path::Path;
 use pericarp::oci_spec::runtime::Process;
 use pericarp::spec::{ContainerSpec, ExecSpec, Stdio};
 
-use crate::commands::{hand_over, wait, write_pid};
+use crate::commands::{hand_over, inherited, wait, write_pid};
 use crate::options::{Exec, Options};
 use crate::{Outcome, store};
 
@@ -25,6 +25,7 @@ pub fn exec(options: &Options, exec: &Exec) -> Outcome {
             (stdio.stdin, stdio.stdout, stdio.stderr) = (Stdio::Inherit, Stdio::Inherit, Stdio::Inherit);
         }
     }
+    spec.preserved_fds = inherited(exec.preserve_fds)?;
     let process = container.exec(&spec)?;
     let told = hand_over(process.take_terminal(), exec.console_socket.as_deref())
         .and_then(|()| write_pid(exec.pid_file.as_deref(), process.pid()));

@@ -227,23 +227,12 @@ impl Options {
         if self.rootless == "true" {
             return Err(refusal("--rootless", "this runtime needs root"));
         }
-        let (no_pivot, fds) = match &self.command {
-            Command::Create(create) | Command::Run(Run { create, .. }) => {
-                (create.no_pivot, create.preserve_fds)
-            }
-            Command::Exec(exec) => (false, exec.preserve_fds),
-            _ => (false, 0),
-        };
-        if no_pivot {
+        if let Command::Create(create) | Command::Run(Run { create, .. }) = &self.command
+            && create.no_pivot
+        {
             return Err(refusal(
                 "--no-pivot",
                 "a container always gets a root of its own; anything else can be left",
-            ));
-        }
-        if fds > 0 {
-            return Err(refusal(
-                "--preserve-fds",
-                "a container gets its three streams and no other descriptor",
             ));
         }
         Ok(())

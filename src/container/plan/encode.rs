@@ -237,6 +237,17 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
         }
         Step::Barrier => wire::BARRIER,
         Step::Pause => wire::PAUSE,
+        Step::Preserve(slots) => {
+            w.u32(slots.len() as u32);
+            for slot in slots {
+                w.slot(*slot);
+            }
+            wire::PRESERVE
+        }
+        Step::KeepOpen(count) => {
+            w.u32(*count);
+            wire::KEEP_OPEN
+        }
         Step::FindProgram { candidates } => {
             w.u32(candidates.len() as u32);
             for candidate in candidates {

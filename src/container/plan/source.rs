@@ -57,6 +57,8 @@ pub(crate) enum Source {
     EtcFile(&'static str),
     /// The state that hooks in the container get, written when its process is known.
     HookState,
+    /// A further open file, by its place in the specification.
+    Preserved(usize),
     /// Standard input, output or error, as the specification says.
     Stdio(usize),
     /// The socket by which programs that did not make the container start it.
@@ -168,6 +170,7 @@ impl fmt::Display for Source {
             Source::StartSocket => write!(f, "a socket for those who start it"),
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
             Source::HookState => write!(f, "the state for the hooks"),
+            Source::Preserved(index) => write!(f, "the file for descriptor {}", index + 3),
             Source::Stdio(index) => {
                 write!(f, "{}", ["standard input", "standard output", "standard error"][*index])
             }

@@ -142,6 +142,8 @@ pub(crate) enum Step {
     },
     Barrier,
     Pause,
+    Preserve(Vec<Slot>),
+    KeepOpen(u32),
     FindProgram {
         candidates: Vec<String>,
     },
@@ -407,6 +409,8 @@ impl fmt::Display for Step {
             Step::SetName(name) => write!(f, "take the name {name}"),
             Step::SendFd { .. } => write!(f, "send the proc of the PID namespace"),
             Step::Barrier => write!(f, "wait for the start"),
+            Step::Preserve(slots) => write!(f, "put {} files at descriptor 3 and above", slots.len()),
+            Step::KeepOpen(count) => write!(f, "hand {count} descriptors down"),
             Step::FindProgram { candidates } => {
                 write!(f, "find the program {:?}", candidates.last().map_or("", String::as_str))
             }

@@ -208,7 +208,7 @@ fn an_explanation_has_each_step_once_and_in_order() -> Outcome {
         "mount a tmpfs on /t",
         "mask /proc/kcore",
         "make /proc/sys read-only",
-        "make the working directory /work",
+        "make the directory /work",
         "pivot into the root filesystem",
         "become user 1000, group 1000",
         "give up new privileges",

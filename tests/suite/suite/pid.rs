@@ -37,7 +37,7 @@ fn a_namespace_can_be_given_by_its_path() -> Outcome {
     let path = PathBuf::from(format!("/proc/{}/ns/pid", host.pid()));
     let text = say(&other, script("guest", PROCESSES).pid(PidMode::Path(path.clone())));
     assert!(
-        text.contains(" sh") && text.contains("1 s") && text.contains("sleep"),
+        text.starts_with("1 ") && text.contains("sleep"),
         "the other container's processes are seen: {text}"
     );
     let guest = start(&other, script("guest", "sleep 1000").pid(PidMode::Path(path)));

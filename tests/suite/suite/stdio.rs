@@ -14,6 +14,7 @@ use crate::support::fixture::{facts, payload as payload_spec, say, script};
 use crate::support::{Fixture, Outcome, PASS};
 
 crate::tests![
+    further_files_have_the_next_numbers,
     null_reads_as_the_end_and_swallows,
     a_file_is_made_and_appended_to,
     a_file_is_read_as_standard_input,
@@ -395,5 +396,34 @@ fn a_missing_directory_of_a_file_is_told_with_its_path() -> Outcome {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     assert!(pod.containers()?.is_empty());
+    PASS
+}
+
+fn further_files_have_the_next_numbers() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let file = |text: &str| -> std::io::Result<fs::File> {
+        let path = fixture.path(text);
+        fs::write(&path, text)?;
+        fs::File::open(path)
+    };
+    let read = "cat <&3; cat <&4; ls /proc/self/fd | tr '\\n' ' '";
+    let spec = script("main", read)
+        .preserve_fd(std::os::fd::OwnedFd::from(file("three")?))
+        .preserve_fd(std::os::fd::OwnedFd::from(file("four")?));
+    // The directory that ls itself has open takes the next number.
+    assert_eq!(say(&pod, spec.clone()), "threefour0 1 2 3 4 5 ");
+    let container = pod.create_container(&script("other", "sleep 1000"))?;
+    container.start()?;
+    let mut exec = pericarp::spec::ExecSpec::new(["/bin/sh", "-c", read]).stdout(Stdio::Pipe);
+    exec.preserved_fds = spec.preserved_fds.clone();
+    // Both have the same open file, which was read to its end.
+    let process = container.exec(&exec)?;
+    let said = std::io::read_to_string(process.take_stdout().expect("a pipe"))?;
+    assert_eq!(said, "0 1 2 3 4 5 ");
+    assert!(process.wait()?.success());
+    let directory = std::os::fd::OwnedFd::from(fs::File::open("/")?);
+    let error = pod.create_container(&script("bad", "true").preserve_fd(directory)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}");
     PASS
 }

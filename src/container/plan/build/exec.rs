@@ -23,6 +23,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         late: Vec::new(),
         inside: Some(inside),
     };
+    build.preserve();
     build.check_ids()?;
     build.first_affinity()?;
     build.plan.step(Step::Setsid);

@@ -74,6 +74,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         late: Vec::new(),
         inside: None,
     };
+    build.preserve();
     build.check_ids()?;
     build.namespaces();
     build.first_attributes()?;

@@ -140,7 +140,20 @@ impl Build<'_> {
         }
     }
 
+    /// Before init opens anything: the numbers are free then.
+    pub(super) fn preserve(&mut self) {
+        let count = self.container.preserved_fds.len();
+        if count > 0 {
+            let slots = (0..count).map(|index| self.plan.source(Source::Preserved(index))).collect();
+            self.plan.step(Step::Preserve(slots));
+        }
+    }
+
     fn exec(&mut self) -> Result<()> {
+        let preserved = self.container.preserved_fds.len() as u32;
+        if preserved > 0 {
+            self.plan.step(Step::KeepOpen(preserved));
+        }
         let (candidates, env) = self.program()?;
         self.plan.step(Step::Exec { candidates, args: self.container.args.clone(), env });
         Ok(())

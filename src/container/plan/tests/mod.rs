@@ -173,6 +173,13 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             }
             (0..total).try_for_each(|_| f.text())
         }
+        wire::KEEP_OPEN => f.u32().map(drop),
+        wire::PRESERVE => {
+            for _ in 0..f.u32()? {
+                f.u32()?;
+            }
+            Ok(())
+        }
         wire::FIND_PROGRAM => {
             for _ in 0..f.u32()? {
                 f.text()?;

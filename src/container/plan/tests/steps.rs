@@ -209,6 +209,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
         vec(text(), 0..5).prop_map(|candidates| Step::FindProgram { candidates }),
+        vec(slot(), 0..5).prop_map(Step::Preserve),
+        any::<u32>().prop_map(Step::KeepOpen),
         (slot(), text(), vec(text(), 0..5), vec(text(), 0..5), proptest::option::of(any::<u32>()))
             .prop_map(|(stdin, path, args, env, timeout)| Step::RunHook { stdin, path, args, env, timeout }),
     ];
@@ -349,6 +351,10 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
             (wire::EXEC, counts.into_iter().chain(texts).collect())
         }
         Step::Pause => (wire::PAUSE, vec![]),
+        Step::KeepOpen(count) => (wire::KEEP_OPEN, vec![n(*count)]),
+        Step::Preserve(slots) => {
+            (wire::PRESERVE, [n(slots.len() as u32)].into_iter().chain(slots.iter().map(s)).collect())
+        }
         Step::FindProgram { candidates } => {
             let texts = candidates.iter().map(|text| t(text));
             (wire::FIND_PROGRAM, [n(candidates.len() as u32)].into_iter().chain(texts).collect())
