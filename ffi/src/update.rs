@@ -26,8 +26,9 @@ pub unsafe extern "C" fn pericarp_pod_update_json(
     // SAFETY: the caller keeps to the conventions of the header.
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
+        let pod = caller.handle(pod, "pod")?;
         let resources: Resources = json::read(caller.text(json, "json")?)?;
-        caller.handle(pod, "pod")?.pod.update(&resources)?;
+        pod.pod.update(&resources)?;
         Ok(())
     })
 }
@@ -68,8 +69,9 @@ pub unsafe extern "C" fn pericarp_container_update_json(
     // SAFETY: the caller keeps to the conventions of the header.
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
+        let container = caller.handle(container, "container")?;
         let resources: Resources = json::read(caller.text(json, "json")?)?;
-        caller.handle(container, "container")?.container.update(&resources)?;
+        container.container.update(&resources)?;
         Ok(())
     })
 }
