@@ -62,6 +62,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         pod,
         container,
         fresh: Vec::new(),
+        kernels: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
         inside: None,
@@ -151,6 +152,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
+    /// What is mounted on `/proc` and on `/sys`.
+    kernels: Vec<(&'static Path, Slot)>,
     /// The library's own proc, once a step has needed it.
     proc: Option<Slot>,
     /// Mounts that become read-only when all is made that goes into them: the slot, and the path.

@@ -160,6 +160,11 @@ impl Build<'_> {
             }
         };
         self.mount_at(slot, what, path.clone(), create, target);
+        if let Some(place) =
+            ["/proc", "/sys"].map(Path::new).into_iter().find(|place| same_path(&mount.destination, place))
+        {
+            self.kernels.push((place, slot));
+        }
         if is_tmpfs && same_path(&mount.destination, Path::new("/dev")) {
             self.furnish_dev(slot);
         }
@@ -193,11 +198,25 @@ impl Build<'_> {
     pub(super) fn hide(&mut self) {
         let security = &self.container.security;
         for path in &security.masked_paths {
-            self.plan.step(Step::Mask { path: path.display().to_string() });
+            let (base, below) = self.place(path);
+            self.plan.step(Step::Mask { base, path: below, destination: path.display().to_string() });
         }
         for path in &security.readonly_paths {
-            self.plan.step(Step::Readonly { path: path.display().to_string() });
+            let (base, below) = self.place(path);
+            self.plan.step(Step::Readonly { base, path: below, destination: path.display().to_string() });
         }
+    }
+
+    /// Where to look for what is hidden: in the very proc or sysfs that was mounted. The directory that it was mounted
+    /// on is the root filesystem's, which others may have too: exchanged for another one it takes the mount with it,
+    /// and what is found at the path is not the kernel's.
+    fn place(&self, path: &Path) -> (Option<Slot>, String) {
+        let below = |(place, slot): &(&'static Path, Slot)| {
+            let rest = path.strip_prefix(place).ok().filter(|rest| !rest.as_os_str().is_empty())?;
+            Some((Some(*slot), rest.display().to_string()))
+        };
+        // What was mounted last covers what was there before.
+        self.kernels.iter().rev().find_map(below).unwrap_or_else(|| (None, path.display().to_string()))
     }
 }
 
