@@ -26,6 +26,8 @@ fn what_is_within_the_bounds_runs() -> Outcome {
     PASS
 }
 
+/// Before labels had a bound: "specification 10 was taken". That of the plan's size in `src/container/plan/encode.rs` can
+/// be taken out without harm: init has the same one.
 fn what_is_beyond_the_bounds_is_refused_and_leaves_nothing() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

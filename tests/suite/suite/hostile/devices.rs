@@ -22,7 +22,8 @@ crate::tests![
 ];
 
 /// A container may make nodes (`CAP_MKNOD` is among the default capabilities), but not use them: of the kernel's log,
-/// of the memory, of the machine's disks. Nor does a node that is in the root filesystem already help.
+/// of the memory, of the machine's disks. With no device program attached (`create_guarded` in `src/cgroup/group.rs`):
+/// "opened /kmsg". Nor does a node that is in the root filesystem already help.
 fn devices_beyond_the_default_ones_cannot_be_opened() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -34,7 +35,8 @@ fn devices_beyond_the_default_ones_cannot_be_opened() -> Outcome {
             "a",
             &format!(
                 "mknod /kmsg c 1 11 && mknod /mem c 1 1 && mknod /disk b {major} {minor} && mknod /good c 1 5 || exit 1
-                 for file in /kmsg /mem /disk; do (: < $file) 2>/dev/null && echo opened $file; done
+                 (: >/kmsg) 2>/dev/null && echo opened /kmsg
+                 for file in /mem /disk; do (: < $file) 2>/dev/null && echo opened $file; done
                  head -c 4 /good | wc -c; echo x > /dev/null && echo null; head -c 1 /dev/urandom | wc -c"
             ),
         ),
@@ -44,7 +46,8 @@ fn devices_beyond_the_default_ones_cannot_be_opened() -> Outcome {
     PASS
 }
 
-/// Masks of all containers are the same file and directory: one container must not change them for others.
+/// Masks of all containers are the same file and directory: one container must not change them for others. With the
+/// template writable (`furnish_template` in `src/pod/pins.rs`) it could.
 fn what_masks_are_made_of_cannot_be_changed() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

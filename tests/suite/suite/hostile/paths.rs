@@ -40,6 +40,8 @@ fn a_sub_path_never_leads_out_of_its_volume() -> Outcome {
     PASS
 }
 
+/// With paths resolved from the root's directory without `RESOLVE_IN_ROOT` (`src/init/fs.rs`): "mount … on /absolute/one:
+/// EEXIST", since the link leads into the template.
 fn links_in_the_root_filesystem_stay_inside_it() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

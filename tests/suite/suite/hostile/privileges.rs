@@ -167,6 +167,7 @@ mod x32 {
     }
 }
 
+/// Without the filter the program's own one answers, as the second half shows.
 fn the_other_system_call_table_is_refused() -> Outcome {
     if cfg!(not(target_arch = "x86_64")) {
         return skip("this processor has no x32");
@@ -224,7 +225,7 @@ fn ids_that_mean_nobody_are_refused() -> Outcome {
     PASS
 }
 
-/// CVE-2020-15257: abstract sockets are as private as the network namespace.
+/// CVE-2020-15257: abstract sockets are as private as the network namespace. Without joining that: "connected".
 fn the_hosts_abstract_sockets_are_out_of_reach() -> Outcome {
     let fixture = Fixture::new();
     let name = format!("pericarp-hostile-{}", std::process::id());
@@ -237,7 +238,8 @@ fn the_hosts_abstract_sockets_are_out_of_reach() -> Outcome {
 }
 
 /// Nor does the library itself have any, which a container in the host's network could reach: the socket by which a
-/// detached container is started is a file in a directory that only root reaches.
+/// detached container is started is a file in a directory that only root reaches. Bound to an abstract name instead
+/// (`listen_in` in `src/spawn/meeting.rs`), it is found here.
 fn the_library_listens_on_no_abstract_socket() -> Outcome {
     let abstract_sockets = || -> Vec<String> {
         let table = std::fs::read_to_string("/proc/net/unix").expect("read the sockets");

@@ -36,6 +36,7 @@ fn with(spec: ContainerSpec, capabilities: Capabilities) -> ContainerSpec {
     spec.security(Security::default().capabilities(capabilities))
 }
 
+/// With no look at the filesystem in `mount_at` of `src/init/fs.rs`: "/proc1 was mounted on".
 fn no_link_leads_a_mount_into_proc() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -76,6 +77,7 @@ fn no_link_leads_a_mount_into_proc() -> Outcome {
     PASS
 }
 
+/// With `RESOLVE_NO_SYMLINKS` never asked for (`State::resolve` in `src/init/main.rs`) the containers were made.
 fn what_looks_like_the_kernels_files_follows_no_link() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -97,6 +99,8 @@ fn what_looks_like_the_kernels_files_follows_no_link() -> Outcome {
     PASS
 }
 
+/// CVE-2022-0811. With every name taken in `validate_sysctls` of `src/spec/validate.rs` the next check, an assertion of
+/// the library about the namespace, failed.
 fn parameters_of_the_whole_machine_are_refused() -> Outcome {
     let fixture = Fixture::new();
     for name in [
@@ -172,6 +176,7 @@ fn kernel_parameters_cannot_be_written() -> Outcome {
     PASS
 }
 
+/// With no look for `/proc` in `validate_mounts` of `src/spec/validate.rs` the first container was made.
 fn nothing_but_a_proc_is_mounted_on_proc() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

@@ -111,7 +111,7 @@ pub fn host_mounts(directory: &Path) -> Vec<String> {
 
 /// A line of proc_pid_mountinfo(5).
 pub struct Line {
-    id: String,
+    pub id: String,
     parent: String,
     pub device: String,
     pub root: String,
