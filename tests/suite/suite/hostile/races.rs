@@ -183,7 +183,7 @@ fn links_swapped_into_a_layer_lead_nothing_into_another() -> Outcome {
     race(
         &pod,
         pairs,
-        rounds(500),
+        rounds(250),
         |round| spec(round + 1),
         |container| {
             assert_eq!(covers(container.pid()), expected);
@@ -214,7 +214,7 @@ fn masks_stay_on_a_proc_that_is_swapped_away() -> Outcome {
     race(
         &pod,
         pairs.into(),
-        rounds(1000),
+        rounds(400),
         |_| spec(),
         |container| {
             assert_eq!(covers(container.pid()), expected);
@@ -247,7 +247,7 @@ fn a_swapped_sub_path_never_leads_out_of_its_volume() -> Outcome {
     ];
     let pairs = links(&source, &targets);
     let spec = |_| tiny::container("a", &root, "pause").mount(Mount::volume_sub_path("data", "a/deep", "/v"));
-    race(&pod, pairs, rounds(500), spec, |container| {
+    race(&pod, pairs, rounds(250), spec, |container| {
         let marker = fs::read_to_string(format!("/proc/{}/root/v/marker", container.pid()));
         assert_eq!(marker.expect("the marker"), "inside");
     });
@@ -261,7 +261,7 @@ fn containers_of_one_root_make_the_same_mount_points() -> Outcome {
     let (root, source) = (fixture.path("root"), fixture.path("source"));
     tiny::make_rootfs(&root);
     make_sentinel(&source);
-    let rounds = rounds(150);
+    let rounds = rounds(75);
     let ready = std::sync::Barrier::new(4);
     // A thread that panicked would leave the others waiting.
     let failures = Mutex::new(Vec::new());
@@ -302,7 +302,7 @@ fn a_swapped_dev_changes_no_terminal() -> Outcome {
     }
     let pairs = vec![(root.join("dev"), root.join("dev.other"))];
     let spec = |_| tiny::container("a", &root, "pause").terminal(true);
-    let refused = race(&pod, pairs, rounds(500), spec, |container| {
+    let refused = race(&pod, pairs, rounds(250), spec, |container| {
         let terminal = container.take_terminal().expect("a terminal");
         assert_eq!(terminal.name().expect("its name"), "/dev/pts/0");
         for fd in 0..3 {
@@ -345,7 +345,7 @@ fn a_working_directory_swapped_for_a_file_of_init_is_not_entered() -> Outcome {
     let numbers: BTreeSet<u32> = numbers.filter(|number| *number > 2).flat_map(|at| at..at + 3).collect();
     container.remove()?;
     let targets: Vec<String> = numbers.iter().map(|number| format!("/proc/self/fd/{number}")).collect();
-    race(&pod, links(&root, &targets), rounds(1500), spec, |container| {
+    race(&pod, links(&root, &targets), rounds(600), spec, |container| {
         let cwd = fs::metadata(format!("/proc/{}/cwd", container.pid())).expect("the working directory");
         let device = format!("{}:{}", libc::major(cwd.dev()), libc::minor(cwd.dev()));
         let own = table(container.pid());
@@ -404,7 +404,7 @@ fn entering_a_container_that_swaps_its_root_stays_inside() -> Outcome {
     // The overlay of the container, by either root.
     let own = device(container.pid(), "root")?;
     let (mut entered, mut refused) = (0, BTreeMap::<String, u32>::new());
-    for round in 0..rounds(300) {
+    for round in 0..rounds(100) {
         let cwd = ["/", "/other", "/proc/self/root", "/tmp"][round % 4];
         let spec = ExecSpec::new(["/payload", "payload", "sleep"]).cwd(cwd);
         match container.exec(&spec) {
