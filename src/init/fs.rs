@@ -4,7 +4,7 @@
 //! the mount goes onto the very file that was found. Nothing is looked up twice.
 
 use crate::sys::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EEXIST, EINVAL, EMPTY, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM,
+    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EAGAIN, EEXIST, EINVAL, EMPTY, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM,
     Errno, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, close, filesystem, nr,
     stat, syscall,
 };
@@ -84,7 +84,21 @@ pub fn set_root(state: &mut State, mut fields: Reader) -> Done {
 /// Opens a path within the root, without ever leaving it.
 pub fn open_in_root(root: i32, path: *const u8, flags: usize, resolve: u64) -> Result<i32, Errno> {
     let how: [u64; 3] = [(flags | O_CLOEXEC) as u64, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve];
-    syscall!(nr::OPENAT2, root, path, how.as_ptr(), size_of_val(&how)).map(|fd| fd as i32)
+    // With `..` on the way, the kernel gives up when anything anywhere was renamed or mounted meanwhile: it cannot tell
+    // whether that led out of the root.
+    const MAX_TRIES: u32 = 128;
+    let mut tries = 1;
+    loop {
+        match syscall!(nr::OPENAT2, root, path, how.as_ptr(), size_of_val(&how)) {
+            Err(EAGAIN) if tries < MAX_TRIES => tries += 1,
+            result => return result.map(|fd| fd as i32),
+        }
+    }
+}
+
+/// Where a path is looked up: in a filesystem of a slot, or in the root.
+fn base(state: &State, slot: u32) -> Done<i32> {
+    if slot == wire::NO_SLOT { Ok(state.root) } else { state.slot(slot) }
 }
 
 /// Opens a path within the root (`O_PATH`); what is missing of it is made: directories, and as the last part what
@@ -231,8 +245,8 @@ pub fn absent(errno: Errno) -> bool {
 }
 
 pub fn mask(state: &mut State, mut fields: Reader) -> Done {
-    let path = fields.string()?;
-    let target = match open_in_root(state.root, path.as_ptr(), O_PATH, 0) {
+    let (base, path) = (base(state, fields.u32()?)?, fields.string()?);
+    let target = match open_in_root(base, path.as_ptr(), O_PATH, 0) {
         Ok(target) => target,
         Err(errno) if absent(errno) => return Ok(()),
         Err(errno) => return Err(errno).within(wire::CALL_OPENAT2),
@@ -268,8 +282,8 @@ fn null(state: &mut State) -> Done<i32> {
 }
 
 pub fn readonly(state: &State, mut fields: Reader) -> Done {
-    let path = fields.string()?;
-    let target = match open_in_root(state.root, path.as_ptr(), O_PATH, 0) {
+    let (base, path) = (base(state, fields.u32()?)?, fields.string()?);
+    let target = match open_in_root(base, path.as_ptr(), O_PATH, 0) {
         Ok(target) => target,
         Err(errno) if absent(errno) => return Ok(()),
         Err(errno) => return Err(errno).within(wire::CALL_OPENAT2),

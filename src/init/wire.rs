@@ -95,9 +95,10 @@ operations! {
     MKNOD_AT = 11,
     /// A symbolic link: slot, name, target.
     SYMLINK_AT = 12,
-    /// Hide a path, with what the template has for that: path.
+    /// Hide a path, with what the template has for that: slot of the filesystem that it is in or `NO_SLOT` for the
+    /// root, path.
     MASK = 13,
-    /// Make a path read-only: path.
+    /// Make a path read-only: slot or `NO_SLOT` as above, path.
     READONLY = 14,
     /// mount_setattr(2): slot, 1 for recursive, set, clear, propagation.
     SET_ATTRIBUTES = 15,

@@ -20,6 +20,8 @@ const MAX_HOOK_WORDS: usize = 2048;
 const MAX_HOOK_BYTES: usize = 64 << 10;
 /// Open files that a container gets besides its streams.
 const MAX_PRESERVED: usize = 256;
+/// Bytes of all labels and annotations, as in Kubernetes: they are kept in the state of the pod.
+const MAX_LABELS: usize = 256 << 10;
 /// Layers of one overlay.
 const MAX_LAYERS: usize = crate::pod::pins::MAX_LAYERS;
 /// Files of a proc that something may be bound over: what they tell of the machine can be told of the container, and no
@@ -135,10 +137,7 @@ impl PodSpec {
         if let Some(path) = &self.cgroup {
             crate::cgroup::check_path(path)?;
         }
-        for (key, value) in self.labels.iter().chain(&self.annotations) {
-            no_nul("labels and annotations", key)?;
-            no_nul("labels and annotations", value)?;
-        }
+        labels(self.labels.iter().chain(&self.annotations))?;
         Ok(())
     }
 
@@ -202,10 +201,7 @@ impl ContainerSpec {
         }
         self.validate_attributes()?;
         crate::cgroup::validate(&self.resources)?;
-        for (key, value) in self.labels.iter().chain(&self.annotations) {
-            no_nul("labels and annotations", key)?;
-            no_nul("labels and annotations", value)?;
-        }
+        labels(self.labels.iter().chain(&self.annotations))?;
         Ok(())
     }
 
@@ -429,6 +425,20 @@ impl ContainerSpec {
 /// The path without `.` and doubled slashes. `..` never comes here: [`absolute`] refuses it.
 fn normal(path: &Path) -> std::path::PathBuf {
     path.components().collect()
+}
+
+fn labels<'a>(all: impl Iterator<Item = (&'a String, &'a String)>) -> Result<()> {
+    const FIELD: &str = "labels and annotations";
+    let mut bytes = 0;
+    for (key, value) in all {
+        no_nul(FIELD, key)?;
+        no_nul(FIELD, value)?;
+        bytes += key.len() + value.len();
+    }
+    if bytes > MAX_LABELS {
+        return Err(Error::invalid(FIELD, format!("hold {bytes} bytes, more than {MAX_LABELS}")));
+    }
+    Ok(())
 }
 
 pub(super) fn absolute(field: &str, path: &Path) -> Result<()> {

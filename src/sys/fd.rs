@@ -99,10 +99,21 @@ pub(crate) fn open_beneath(
     resolve: u64,
 ) -> Result<OwnedFd> {
     let how: [u64; 3] = [(flags | libc::O_CLOEXEC) as u64, u64::from(mode), resolve];
-    // SAFETY: `how` has the layout of `struct open_how` (three 64-bit words), its size is given.
-    let raw = check(unsafe {
-        libc::syscall(libc::SYS_openat2, dir.as_fd().as_raw_fd(), path.as_ptr(), &how, size_of_val(&how))
-    })?;
+    let open = || {
+        // SAFETY: `how` has the layout of `struct open_how` (three 64-bit words), its size is given.
+        check(unsafe {
+            libc::syscall(libc::SYS_openat2, dir.as_fd().as_raw_fd(), path.as_ptr(), &how, size_of_val(&how))
+        })
+    };
+    // With `..` on the way, the kernel gives up when anything anywhere was renamed or mounted meanwhile.
+    const MAX_TRIES: u32 = 128;
+    let mut tries = 1;
+    let raw = loop {
+        match open() {
+            Err(Errno::EAGAIN) if tries < MAX_TRIES => tries += 1,
+            result => break result?,
+        }
+    };
     // SAFETY: the kernel just made this file descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
 }

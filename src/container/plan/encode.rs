@@ -178,12 +178,12 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.bytes(wire::TEMPLATE_NULL.to_bytes()).u32(libc::O_RDWR as u32).slot(*slot);
             wire::OPEN
         }
-        Step::Mask { path } => {
-            w.string(path);
+        Step::Mask { base, path, .. } => {
+            w.u32(base.map_or(wire::NO_SLOT, |slot| slot.0)).string(path);
             wire::MASK
         }
-        Step::Readonly { path } => {
-            w.string(path);
+        Step::Readonly { base, path, .. } => {
+            w.u32(base.map_or(wire::NO_SLOT, |slot| slot.0)).string(path);
             wire::READONLY
         }
         Step::SetAttributes { slot, recursive, set, clear } => {

@@ -98,10 +98,16 @@ pub(crate) enum Step {
         slot: Slot,
     },
     Mask {
+        /// The filesystem that it is in, if that is one of the kernel's own; the root otherwise.
+        base: Option<Slot>,
         path: String,
+        /// For people.
+        destination: String,
     },
     Readonly {
+        base: Option<Slot>,
         path: String,
+        destination: String,
     },
     SetAttributes {
         slot: Slot,
@@ -365,8 +371,8 @@ impl fmt::Display for Step {
             Step::MountReadonly { path, .. } => write!(f, "make the mount on {path} read-only"),
             Step::SymlinkAt { name, target, .. } => write!(f, "make the link /dev/{name} to {target}"),
             Step::OpenNull { .. } => write!(f, "open the null device"),
-            Step::Mask { path } => write!(f, "mask {path}"),
-            Step::Readonly { path } => write!(f, "make {path} read-only"),
+            Step::Mask { destination, .. } => write!(f, "mask {destination}"),
+            Step::Readonly { destination, .. } => write!(f, "make {destination} read-only"),
             Step::SetAttributes { set, clear, recursive, .. } => {
                 write!(f, "change mount attributes of the root filesystem")?;
                 if *recursive {

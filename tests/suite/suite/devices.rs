@@ -23,7 +23,6 @@ crate::tests![
     what_a_container_moves_below_stays_under_its_rules,
     nodes_are_as_they_were_asked_for,
     a_node_that_is_there_is_replaced_only_by_itself,
-    links_lead_no_node_out_of_the_root,
     a_node_of_the_host_is_mounted_if_it_is_that_device,
     a_tmpfs_on_dev_has_the_default_devices,
 ];
@@ -195,32 +194,6 @@ fn a_node_that_is_there_is_replaced_only_by_itself() -> Outcome {
     assert_eq!(fs::read_to_string(root.join("file"))?, "precious\n");
     let zero = fs::metadata(root.join("zero"))?;
     assert_eq!((zero.rdev(), zero.mode() & 0o777), (makedev(1, 5), 0o600));
-    PASS
-}
-
-fn links_lead_no_node_out_of_the_root() -> Outcome {
-    let fixture = Fixture::new();
-    let pod = fixture.pod("web");
-    let (root, outside) = (fixture.path("root"), fixture.path("outside"));
-    fs::create_dir(&root)?;
-    fs::create_dir(&outside)?;
-    symlink("../../../../../../../../../../outside", root.join("up"))?;
-    symlink(&outside, root.join("absolute"))?;
-    symlink("/proc/self/cwd", root.join("magic"))?;
-    let at = |path: &str| {
-        bare("a", Rootfs::directory(&root), "stat -c %t:%T /outside/one").device(Device::char(path, 1, 3))
-    };
-    // Seen to fail with openat(2) in the place of openat2(2) with RESOLVE_IN_ROOT: the links then led out of the root,
-    // into the template, where there is nothing (ENOENT).
-    fs::create_dir(root.join("outside"))?;
-    assert_eq!(say(&pod, at("/up/one")), "1:3\n");
-    fs::create_dir_all(root.join(outside.strip_prefix("/")?))?;
-    pod.run(&at("/absolute/two"))?;
-    assert_eq!(fs::read_dir(&outside)?.count(), 0);
-    assert!(pod.create_container(&at("/magic/three")).is_err());
-    // Below /dev there is no link that is followed at all.
-    let error = pod.create_container(&at("/dev/fd/three")).unwrap_err();
-    assert_eq!(error.errno(), Some(libc::ELOOP), "{error}");
     PASS
 }
 

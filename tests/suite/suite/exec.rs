@@ -28,7 +28,6 @@ crate::tests![
     a_container_that_is_being_made_cannot,
     a_frozen_or_ended_container_cannot_be_entered,
     every_pid_namespace_can_be_entered,
-    nobody_inside_can_attach_to_who_enters,
     it_ends_with_its_container,
     nobody_has_to_wait_for_it,
     another_program_enters,
@@ -45,7 +44,6 @@ pub fn payload(words: &[&str]) -> bool {
             let process = container.exec(&ExecSpec::new(["/bin/sh", "-c", "exit 21"])).expect("execute");
             println!("{}", process.wait().expect("wait"));
         }
-        ["exec-hunt"] => hunt(),
         ["exec-test", "kill"] => again::body(kill_everywhere()),
         _ => return false,
     }
@@ -388,79 +386,6 @@ fn every_pid_namespace_can_be_entered() -> Outcome {
         container.remove()?;
         assert_eq!(process.wait()?, ExitStatus::Signaled { signal: 9, core_dumped: false }, "{mode:?}");
     }
-    PASS
-}
-
-/// In a container: attaches to whatever comes, as a debugger does, and tells of every attempt.
-fn hunt() {
-    use nix::errno::Errno;
-    use nix::sys::{ptrace, wait};
-    let own = std::process::id() as i32;
-    println!("hunting");
-    loop {
-        let pids = fs::read_dir("/proc").expect("read /proc").flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_string_lossy().parse::<i32>().ok());
-        for pid in pids.filter(|pid| *pid != own) {
-            let process = nix::unistd::Pid::from_raw(pid);
-            match ptrace::seize(process, ptrace::Options::empty()) {
-                Ok(()) => {}
-                Err(Errno::EPERM) => {
-                    println!("refused");
-                    continue;
-                }
-                Err(_) => continue,
-            }
-            let program = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-            let init = program.to_string_lossy().contains("pericarp-init");
-            println!("{}", if init { "caught" } else { "attached" });
-            // A process that is traced stops for that before it can be let go.
-            let _ = ptrace::interrupt(process);
-            let _ = wait::waitpid(process, Some(wait::WaitPidFlag::__WALL));
-            let _ = ptrace::detach(process, None);
-        }
-    }
-}
-
-/// CVE-2016-9962. Both have the same user and capabilities. With `process::hide` in `src/init/process.rs` doing nothing, the hunter says "caught" here.
-fn nobody_inside_can_attach_to_who_enters() -> Outcome {
-    let fixture = Fixture::new();
-    hunted(&fixture.pod("web"), |spec| spec)
-}
-
-/// Enters a container again and again, whose program tries to attach to whoever enters.
-pub fn hunted(pod: &Pod, change: impl FnOnce(ContainerSpec) -> ContainerSpec) -> Outcome {
-    use std::io::BufRead;
-    let spec = change(inside("a", &["exec-hunt"])).stdout(Stdio::Pipe);
-    let container = pod.create_container(&spec)?;
-    container.start()?;
-    let mut lines = std::io::BufReader::new(container.take_stdout().expect("a pipe")).lines();
-    assert_eq!(lines.next().expect("a line")?, "hunting");
-    let over = AtomicBool::new(false);
-    let (mut refused, mut attached) = (0, 0);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let spec = ExecSpec::new(["/payload", "payload", "exit", "0"]);
-                let Ok(process) = container.exec(&spec) else { continue };
-                let _ = process.wait();
-            }
-        });
-        // It comes too early often enough, and in time as well, when it may.
-        while (refused < 50 || attached < 5) && refused < 100_000 {
-            match lines.next().expect("the hunter goes on").expect("read").as_str() {
-                "refused" => refused += 1,
-                "attached" => attached += 1,
-                other => {
-                    over.store(true, Ordering::Relaxed);
-                    panic!("{other}");
-                }
-            }
-        }
-        over.store(true, Ordering::Relaxed);
-        // It must not stand still with a full pipe, and a process of ours attached.
-        container.kill().expect("kill the hunter");
-    });
-    eprintln!("exec: the hunter was refused {refused} times, and attached to {attached} programs");
     PASS
 }
 

@@ -5,6 +5,7 @@
 //! what it sees. Tests that a machine cannot run say why and count as skipped; `cargo xtask test` fails when a test ran
 //! nowhere.
 
+mod hostile;
 mod robust;
 mod support;
 
@@ -70,6 +71,7 @@ fn main() {
             detached::payload,
             exec::payload,
             faults::payload,
+            hostile::payload,
             host::payload,
             inherited::payload,
             ipc_payload::payload,
@@ -109,6 +111,7 @@ fn main() {
         failures::tests(),
         faults::tests(),
         hooks::tests(),
+        hostile::tests(),
         host::tests(),
         inherited::tests(),
         ipc::tests(),

@@ -118,7 +118,7 @@ fn errors(pod: &Pod, security: Security) -> BTreeMap<String, i32> {
 }
 
 /// What the documentation says is refused to the default capabilities.
-const REFUSED: [&str; 48] = [
+pub const REFUSED: [&str; 48] = [
     "unshare",
     "setns",
     "mount",

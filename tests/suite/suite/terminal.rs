@@ -7,10 +7,8 @@ use std::os::unix::net::UnixListener;
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use pericarp::spec::{MountKind, PidMode, Stdio};
+use pericarp::spec::{PidMode, Stdio};
 use pericarp::{Container, ContainerSpec, ErrorKind, ExecSpec, ExitStatus, Mount, Pod, PodSpec, Terminal};
-
-use crate::robust::tiny;
 
 use crate::support::fixture::{payload as inside, script};
 use crate::support::{Facts, Fixture, Outcome, PASS};
@@ -26,7 +24,6 @@ crate::tests![
     the_end_of_the_master_hangs_up,
     it_can_be_sent_to_another_program,
     what_cannot_be_had_is_refused,
-    what_a_container_put_in_the_place_of_its_devpts_is_not_taken,
 ];
 
 /// Everything that is displayed until nobody has the terminal open any more, with plain line feeds.
@@ -262,34 +259,5 @@ fn what_cannot_be_had_is_refused() -> Outcome {
         assert_eq!((error.kind(), error.subject()), (ErrorKind::InvalidSpec, Some(field)), "{error}");
     }
     assert_eq!(pod.run(&spec()).unwrap_err().kind(), ErrorKind::InvalidSpec);
-    PASS
-}
-
-/// Entering a container finds its devpts by path. With `find` in `src/init/terminal.rs` neither refusing links nor
-/// asking for the filesystem, the first container here gets a terminal of another devpts than that at the path.
-fn what_a_container_put_in_the_place_of_its_devpts_is_not_taken() -> Outcome {
-    let fixture = Fixture::new();
-    let pod = fixture.pod("web");
-    let fake = |name: &str, make: &dyn Fn(&std::path::Path)| -> Outcome {
-        let root = fixture.path(name);
-        tiny::make_rootfs(&root);
-        fs::create_dir(root.join("dev"))?;
-        make(&root);
-        let spec = tiny::container("a", &root, "pause")
-            .default_mounts(false)
-            .mount(Mount::of(MountKind::Devpts, "/other"));
-        let container = pod.create_container(&spec)?;
-        container.start()?;
-        let error = container.exec(&ExecSpec::new(["/exit"]).terminal(true)).unwrap_err();
-        assert!(error.to_string().contains("make a terminal for user 0"), "{error}");
-        assert!(matches!(error.errno(), Some(libc::ELOOP | libc::ENODEV)), "{error}");
-        container.remove()?;
-        PASS
-    };
-    fake("link", &|root| std::os::unix::fs::symlink("/other", root.join("dev/pts")).expect("a link"))?;
-    fake("file", &|root| {
-        fs::create_dir(root.join("dev/pts")).expect("a directory");
-        fs::write(root.join("dev/pts/ptmx"), "").expect("a file");
-    })?;
     PASS
 }

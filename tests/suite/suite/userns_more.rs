@@ -13,8 +13,9 @@ use pericarp::{
 
 use crate::custom_seccomp::{asking, custom, mkdir, supervised};
 use crate::detached::{other, writer};
-use crate::exec::{facts, hunted, namespaces, said, sh, sleeper};
+use crate::exec::{facts, namespaces, said, sh, sleeper};
 use crate::hooks::{hooks, root, sh as hook, with_machine};
+use crate::hostile::entering::hunted_while_entering;
 use crate::robust::again;
 use crate::robust::in_guest;
 use crate::support::fixture::{payload as inside, say, script};
@@ -149,7 +150,7 @@ fn other_programs_reach_nothing_of_the_host() -> Outcome {
 /// of ids hides init by itself.
 fn nobody_inside_can_attach_to_who_enters() -> Outcome {
     let fixture = Fixture::new();
-    hunted(&pod(&fixture), mighty)
+    hunted_while_entering(&pod(&fixture), mighty)
 }
 
 /// A change of ids makes a process as dumpable as the machine says (`fs.suid_dumpable`): with 1, everybody with the same

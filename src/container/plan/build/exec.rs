@@ -18,6 +18,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         pod,
         container,
         fresh: Vec::new(),
+        kernels: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
         late: Vec::new(),

@@ -69,6 +69,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         pod,
         container,
         fresh: Vec::new(),
+        kernels: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
         late: Vec::new(),
@@ -170,6 +171,8 @@ struct Build<'a> {
     fresh: Vec<(String, Slot, &'static str)>,
     /// In a pod with a user namespace: mounts that are made inside it.
     late: Vec<Mount>,
+    /// What is mounted on `/proc` and on `/sys`.
+    kernels: Vec<(&'static Path, Slot)>,
     /// The library's own proc, once a step has needed it.
     proc: Option<Slot>,
     /// Mounts that become read-only when all is made that goes into them: the slot, and the path.

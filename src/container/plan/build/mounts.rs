@@ -180,6 +180,11 @@ impl Build<'_> {
             self.plan.step(Step::CopyUp { slot, path: path.clone(), keep_mode });
         }
         self.mount_at(slot, what, path.clone(), create, target);
+        if let Some(place) =
+            ["/proc", "/sys"].map(Path::new).into_iter().find(|place| same_path(&mount.destination, place))
+        {
+            self.kernels.push((place, slot));
+        }
         if is_tmpfs && same_path(&mount.destination, Path::new("/dev")) {
             self.furnish_dev(slot);
         }
@@ -210,16 +215,32 @@ impl Build<'_> {
         })
     }
 
-    /// Hides what is to be hidden: in a pod with a user namespace what is in the proc `late`, when that is there.
+    /// Hides what is to be hidden: what is in a proc that is mounted last (see [`Build::is_late`]) `late`, when that is
+    /// there, and all else before.
     pub(super) fn hide(&mut self, late: bool) {
-        let now = |path: &Path| late == (self.pod.ids.is_some() && path.starts_with("/proc"));
+        let late_proc = self.pod.ids.is_some() && *self.pod.pid_mode(self.container) != PidMode::Host;
+        let now = |path: &Path| late == (late_proc && path.starts_with("/proc"));
         let security = &self.container.security;
         for path in security.masked_paths.iter().filter(|path| now(path)) {
-            self.plan.step(Step::Mask { path: path.display().to_string() });
+            let (base, below) = self.place(path);
+            self.plan.step(Step::Mask { base, path: below, destination: path.display().to_string() });
         }
         for path in security.readonly_paths.iter().filter(|path| now(path)) {
-            self.plan.step(Step::Readonly { path: path.display().to_string() });
+            let (base, below) = self.place(path);
+            self.plan.step(Step::Readonly { base, path: below, destination: path.display().to_string() });
         }
+    }
+
+    /// Where to look for what is hidden: in the very proc or sysfs that was mounted. The directory that it was mounted
+    /// on is the root filesystem's, which others may have too: exchanged for another one it takes the mount with it,
+    /// and what is found at the path is not the kernel's.
+    fn place(&self, path: &Path) -> (Option<Slot>, String) {
+        let below = |(place, slot): &(&'static Path, Slot)| {
+            let rest = path.strip_prefix(place).ok().filter(|rest| !rest.as_os_str().is_empty())?;
+            Some((Some(*slot), rest.display().to_string()))
+        };
+        // What was mounted last covers what was there before.
+        self.kernels.iter().rev().find_map(below).unwrap_or_else(|| (None, path.display().to_string()))
     }
 }
 

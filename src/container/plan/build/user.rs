@@ -171,6 +171,8 @@ impl Build<'_> {
         }
         enter(&mut self.plan, more);
         self.plan.step(Step::CopyRoot);
+        // Those are in the mount namespace that was copied, where nothing can be mounted any more.
+        self.kernels.clear();
         if own_pid {
             self.plan.step(Step::EnterPid);
         }

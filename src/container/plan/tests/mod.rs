@@ -91,12 +91,10 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         wire::COPY_ROOT => f.text(),
         wire::TAKE_ROOT_BACK => f.text().and_then(|()| f.text()),
         wire::MAKE_QUEUE => f.text().and_then(|()| (0..5).try_for_each(|_| f.u32().map(drop))),
-        wire::ATTACH => f.u32().and_then(|_| f.text()),
+        wire::ATTACH | wire::MASK | wire::READONLY => f.u32().and_then(|_| f.text()),
         wire::MOUNT => (0..4).try_for_each(|_| f.text()),
         wire::MKDIR => f.text().and_then(|()| f.u32().map(drop)),
-        wire::SET_ROOT | wire::MASK | wire::READONLY | wire::MKDIR_IN_ROOT | wire::CHDIR | wire::SET_NAME => {
-            f.text()
-        }
+        wire::SET_ROOT | wire::MKDIR_IN_ROOT | wire::CHDIR | wire::SET_NAME => f.text(),
         wire::MOUNT_AT => {
             f.u32()?;
             f.text()?;

@@ -160,8 +160,16 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         (slot(), select(kinds)).prop_map(|(slot, kind)| Step::Join { slot, kind }),
         any::<u32>().prop_map(Step::Umask),
         slot().prop_map(|slot| Step::OpenNull { slot }),
-        text().prop_map(|path| Step::Mask { path }),
-        text().prop_map(|path| Step::Readonly { path }),
+        (option::of(slot()), text()).prop_map(|(base, path)| Step::Mask {
+            base,
+            path,
+            destination: String::new()
+        }),
+        (option::of(slot()), text()).prop_map(|(base, path)| Step::Readonly {
+            base,
+            path,
+            destination: String::new()
+        }),
         text().prop_map(|path| Step::MkdirInRoot { path }),
         text().prop_map(|path| Step::Chdir { path }),
         [slot(), slot(), slot()].prop_map(Step::Stdio),
@@ -297,8 +305,10 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         }
         Step::SymlinkAt { slot, name, target } => (wire::SYMLINK_AT, vec![s(slot), t(name), t(target)]),
         Step::OpenNull { slot } => (wire::OPEN, vec![t("/dev/null"), n(2), s(slot)]),
-        Step::Mask { path } => (wire::MASK, vec![t(path)]),
-        Step::Readonly { path } => (wire::READONLY, vec![t(path)]),
+        Step::Mask { base, path, .. } => (wire::MASK, vec![n(base.map_or(u32::MAX, |slot| slot.0)), t(path)]),
+        Step::Readonly { base, path, .. } => {
+            (wire::READONLY, vec![n(base.map_or(u32::MAX, |slot| slot.0)), t(path)])
+        }
         Step::SetAttributes { slot, recursive, set, clear } => {
             let attributes = [*set, *clear, 0].map(Field::U64);
             (wire::SET_ATTRIBUTES, [s(slot), n((*recursive).into())].into_iter().chain(attributes).collect())

@@ -30,7 +30,7 @@ pub fn test(module: &str, name: &str, run: fn() -> Outcome) -> Trial {
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
         pub fn tests() -> Vec<libtest_mimic::Trial> {
-            let module = module_path!().rsplit("::").next().unwrap_or_default();
+            let module = module_path!().split_once("::").map_or("", |(_, module)| module);
             vec![$($crate::support::test(module, stringify!($name), $name)),*]
         }
     };
