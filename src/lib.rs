@@ -44,6 +44,7 @@ mod node;
 mod pod;
 mod spawn;
 pub mod spec;
+pub mod stats;
 mod sys;
 
 /// The model of OCI configurations that `from_oci` takes.
@@ -59,3 +60,5 @@ pub use pod::ipc::{
 pub use pod::{NamespaceKind, Pod, PodIpc, PodStatus};
 #[doc(inline)]
 pub use spec::{ContainerSpec, ExecSpec, Mount, PodSpec, Resources, Rootfs, Stdio, Volume};
+#[doc(inline)]
+pub use stats::{ContainerStats, NodeStats, PodStats, StatsOptions};

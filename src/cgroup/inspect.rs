@@ -1,6 +1,6 @@
 //! What the tests of this folder look at and do besides what the library needs.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use super::dir::Dir;
 use super::group::Cgroup;
@@ -32,11 +32,6 @@ impl Tree {
     /// ([`CgroupParent::Path`]) whatever else is there. Names that are not UTF-8 are left out.
     pub(crate) fn list(&self) -> Result<Vec<String>> {
         names(&self.dir)
-    }
-
-    /// The descriptor of the parent, opened with `O_PATH`.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
     }
 }
 

@@ -40,7 +40,7 @@ mod kernel_limit_tests;
 #[cfg(test)]
 mod kernel_tests;
 
-use controller::ControllerSet;
+pub(crate) use controller::{Controller, ControllerSet};
 pub(crate) use devices::DeviceGuard;
 pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;

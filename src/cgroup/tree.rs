@@ -1,5 +1,6 @@
 //! The library's part of the cgroup tree: one cgroup below which the pods are.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -118,6 +119,13 @@ impl Tree {
     /// The controllers that pods and containers have.
     pub(crate) fn controllers(&self) -> ControllerSet {
         self.controllers
+    }
+}
+
+impl AsFd for Tree {
+    /// The directory, opened with `O_PATH`.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 }
 

@@ -1,6 +1,8 @@
 //! The few requests of rtnetlink(7) that moving a network device takes. A netlink library would be a dependency for
 //! these alone.
 
+mod counters;
+
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -9,6 +11,7 @@ use nix::sys::socket::{
 };
 
 use super::Result;
+pub(crate) use counters::LinkCounters;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
