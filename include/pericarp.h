@@ -229,6 +229,11 @@
 #define PERICARP_CONTAINER_EXITED 3
 
 /**
+ * What stands in a `pericarp_container_stats_t` for a number that this machine cannot tell.
+ */
+#define PERICARP_STAT_UNKNOWN 18446744073709551615ull
+
+/**
  * A container of a pod.
  */
 typedef struct pericarp_container_t pericarp_container_t;
@@ -558,6 +563,89 @@ typedef struct {
      */
     uint32_t gid;
 } pericarp_sysv_msg_t;
+
+/**
+ * What a container uses: the numbers that are looked at most often. The caller sets `size`, the library the rest; what
+ * this machine cannot tell is `PERICARP_STAT_UNKNOWN`. Counters start with the container.
+ */
+typedef struct {
+    /**
+     * `sizeof (pericarp_container_stats_t)`.
+     */
+    size_t size;
+    /**
+     * When it was read, in microseconds since 1970.
+     */
+    uint64_t timestamp_usec;
+    /**
+     * Processor time, in microseconds.
+     */
+    uint64_t cpu_usage_usec;
+    /**
+     * Of it in user space, in microseconds.
+     */
+    uint64_t cpu_user_usec;
+    /**
+     * Of it in the kernel, in microseconds.
+     */
+    uint64_t cpu_system_usec;
+    /**
+     * Periods in which the quota of processor time held it back.
+     */
+    uint64_t cpu_throttled_periods;
+    /**
+     * How long it was held back, in microseconds.
+     */
+    uint64_t cpu_throttled_usec;
+    /**
+     * Time in which at least one of its tasks waited for a processor, in microseconds.
+     */
+    uint64_t cpu_waiting_usec;
+    /**
+     * Memory that is charged to it, in bytes.
+     */
+    uint64_t memory_bytes;
+    /**
+     * The most that this has been, in bytes.
+     */
+    uint64_t memory_peak_bytes;
+    /**
+     * What the kubelet evicts by, in bytes: without pages of files that were not used lately.
+     */
+    uint64_t memory_working_set_bytes;
+    /**
+     * Swap in use, in bytes.
+     */
+    uint64_t memory_swap_bytes;
+    /**
+     * Processes that the OOM killer ended.
+     */
+    uint64_t memory_oom_kills;
+    /**
+     * Time in which at least one of its tasks waited for memory, in microseconds.
+     */
+    uint64_t memory_waiting_usec;
+    /**
+     * Bytes read from block devices.
+     */
+    uint64_t io_read_bytes;
+    /**
+     * Bytes written to block devices.
+     */
+    uint64_t io_written_bytes;
+    /**
+     * Time in which at least one of its tasks waited for a block device, in microseconds.
+     */
+    uint64_t io_waiting_usec;
+    /**
+     * Processes, zombies included.
+     */
+    uint64_t processes;
+    /**
+     * Tasks: processes and threads.
+     */
+    uint64_t tasks;
+} pericarp_container_stats_t;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1830,6 +1918,75 @@ int pericarp_terminal_send_to(int master,
 int pericarp_container_take_seccomp_listener(const pericarp_container_t *container,
                                              int *out_fd,
                                              pericarp_error_t **err);
+
+/**
+ * What all pods and containers of a node use, and the machine as a whole, as a JSON object: `NodeStats` of the Rust
+ * library, with camelCase keys and units in them. What this machine cannot tell is not in it. `options` is a
+ * `StatsOptions` object, such as `{"limits": true, "filesystems": {"maxFiles": 10000}}`, or NULL.
+ *
+ * Ownership: the caller keeps `node` and `options`; `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_SPEC` for wrong options; what the kernel says.
+ * Threads: any.
+ * Rust: `Node::stats`, `Node::stats_with`.
+ */
+int pericarp_node_stats_json(const pericarp_node_t *node,
+                             const char *options,
+                             char **out_json,
+                             pericarp_error_t **err);
+
+/**
+ * The same as the text that Prometheus reads (`text/plain; version=0.0.4`), with the metric names of cAdvisor and the
+ * kubelet.
+ *
+ * Ownership: the caller keeps `node` and `options`; `*out_text` is the caller's to free with `pericarp_string_free`.
+ * Errors: as `pericarp_node_stats_json`.
+ * Threads: any.
+ * Rust: `NodeStats::to_prometheus`.
+ */
+int pericarp_node_stats_prometheus(const pericarp_node_t *node,
+                                   const char *options,
+                                   char **out_text,
+                                   pericarp_error_t **err);
+
+/**
+ * What a pod and its containers use, as a JSON object: `PodStats`. `options` as for `pericarp_node_stats_json`, or NULL.
+ *
+ * Ownership: the caller keeps `pod` and `options`; `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_SPEC` for wrong options; `NOT_FOUND` when the pod is gone; what the kernel says.
+ * Threads: any.
+ * Rust: `Pod::stats`, `Pod::stats_with`.
+ */
+int pericarp_pod_stats_json(const pericarp_pod_t *pod,
+                            const char *options,
+                            char **out_json,
+                            pericarp_error_t **err);
+
+/**
+ * What a container uses, or has used until it ended, as a JSON object: `ContainerStats`. `options` as for
+ * `pericarp_node_stats_json`, or NULL.
+ *
+ * Ownership: the caller keeps `container` and `options`; `*out_json` is the caller's to free with
+ * `pericarp_string_free`.
+ * Errors: `INVALID_SPEC` for wrong options; `NOT_FOUND` when the container is gone; what the kernel says.
+ * Threads: any.
+ * Rust: `Container::stats_with`.
+ */
+int pericarp_container_stats_json(const pericarp_container_t *container,
+                                  const char *options,
+                                  char **out_json,
+                                  pericarp_error_t **err);
+
+/**
+ * The numbers of a container that are looked at most often, without a text in between.
+ *
+ * Ownership: the caller keeps `container`, and sets `out_stats->size`.
+ * Errors: `NOT_FOUND` when the container is gone; what the kernel says.
+ * Threads: any.
+ * Rust: `Container::stats`.
+ */
+int pericarp_container_stats(const pericarp_container_t *container,
+                             pericarp_container_stats_t *out_stats,
+                             pericarp_error_t **err);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -15,7 +15,7 @@ use crate::structs::*;
 /// The pods of this machine under one state directory. Several programs may open the same at the same time.
 pub struct pericarp_node_t {
     head: Head,
-    node: Node,
+    pub(crate) node: Node,
 }
 
 impl Handle for pericarp_node_t {

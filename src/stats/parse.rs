@@ -129,7 +129,9 @@ pub(super) fn rdma(text: &[u8]) -> BTreeMap<String, RdmaStats> {
 /// A flat keyed file whose keys are the machine's own.
 pub(super) fn named(text: &[u8]) -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();
-    flat(text, |key, value| drop(all.insert(String::from_utf8_lossy(key).into_owned(), value)));
+    flat(text, |key, value| {
+        all.insert(String::from_utf8_lossy(key).into_owned(), value);
+    });
     all
 }
 

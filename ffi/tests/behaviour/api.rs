@@ -8,6 +8,7 @@ use std::time::Duration;
 use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
+use pericarp::stats::StatsOptions;
 use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExitStatus, NamespaceKind, NodeOptions, PodSpec};
 use serde_json::Value;
 
@@ -45,6 +46,9 @@ pub trait NodeApi: Send + Sync {
     /// As the JSON of the header.
     fn recover(&self) -> Res<Value>;
     fn controllers(&self) -> Vec<String>;
+    /// As the JSON of the header.
+    fn stats(&self, options: &StatsOptions) -> Res<Value>;
+    fn prometheus(&self) -> Res<String>;
     fn remove(&self) -> Res<()>;
 }
 
@@ -84,6 +88,8 @@ pub trait PodApi: Send + Sync {
     fn containers(&self) -> Res<Vec<Box<dyn ContainerApi>>>;
     /// As the JSON of the header.
     fn status(&self) -> Res<Value>;
+    /// As the JSON of the header.
+    fn stats(&self, options: &StatsOptions) -> Res<Value>;
     fn stop(&self, grace: Duration) -> Res<()>;
     fn freeze(&self) -> Res<()>;
     fn thaw(&self) -> Res<()>;
@@ -128,4 +134,8 @@ pub trait ContainerApi: Send + Sync {
     fn processes(&self) -> Res<Vec<i32>>;
     fn freeze(&self) -> Res<()>;
     fn thaw(&self) -> Res<()>;
+    /// As the JSON of the header.
+    fn stats(&self, options: &StatsOptions) -> Res<Value>;
+    /// Processor time, working set and processes.
+    fn hot_stats(&self) -> Res<[Option<u64>; 3]>;
 }

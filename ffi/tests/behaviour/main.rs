@@ -17,6 +17,7 @@ mod nodes;
 mod pods;
 mod refusals;
 mod removal;
+mod stats;
 mod streams;
 
 use std::sync::Arc;
@@ -53,6 +54,7 @@ fn main() {
         refusals::behaviours(),
         streams::behaviours(),
         ipc::behaviours(),
+        stats::behaviours(),
     ];
     let tests: Vec<Trial> = behaviours
         .into_iter()

@@ -8,6 +8,7 @@ use pericarp::spec::{
     IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
     SysvMessageQueueSpec,
 };
+use pericarp::stats::StatsOptions;
 use pericarp::{
     Container, ContainerSpec, ContainerStatus, Error, ExitStatus, NamespaceKind, Node, NodeOptions, Pod,
     PodSpec,
@@ -102,6 +103,14 @@ impl NodeApi for Node {
         self.controllers()
     }
 
+    fn stats(&self, options: &StatsOptions) -> Res<Value> {
+        Ok(json!(self.stats_with(options)?))
+    }
+
+    fn prometheus(&self) -> Res<String> {
+        Ok(self.stats()?.to_prometheus())
+    }
+
     fn remove(&self) -> Res<()> {
         Ok(self.remove()?)
     }
@@ -188,6 +197,10 @@ impl PodApi for Pod {
         let containers: serde_json::Map<String, Value> =
             self.status()?.containers.into_iter().map(|(name, status)| (name, of(status))).collect();
         Ok(json!({ "containers": containers }))
+    }
+
+    fn stats(&self, options: &StatsOptions) -> Res<Value> {
+        Ok(json!(self.stats_with(options)?))
     }
 
     fn stop(&self, grace: Duration) -> Res<()> {
@@ -342,5 +355,15 @@ impl ContainerApi for Container {
 
     fn thaw(&self) -> Res<()> {
         Ok(self.thaw()?)
+    }
+
+    fn stats(&self, options: &StatsOptions) -> Res<Value> {
+        Ok(json!(self.stats_with(options)?))
+    }
+
+    fn hot_stats(&self) -> Res<[Option<u64>; 3]> {
+        let cgroup = self.stats()?.cgroup;
+        let working_set = cgroup.memory.and_then(|memory| memory.working_set_bytes);
+        Ok([cgroup.cpu.usage_usec, working_set, cgroup.processes])
     }
 }

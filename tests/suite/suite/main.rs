@@ -44,6 +44,8 @@ mod seccomp;
 mod security;
 mod sharedhost;
 mod signals;
+mod stats;
+mod stats_programs;
 mod stdio;
 mod stopping;
 mod stress;
@@ -87,6 +89,8 @@ fn main() {
             security::payload,
             sharedhost::payload,
             signals::payload,
+            stats::payload,
+            stats_programs::payload,
             stdio::payload,
             stopping::payload,
             stress::payload,
@@ -133,6 +137,8 @@ fn main() {
         security::tests(),
         sharedhost::tests(),
         signals::tests(),
+        stats::tests(),
+        stats_programs::tests(),
         stdio::tests(),
         stopping::tests(),
         stress::tests(),

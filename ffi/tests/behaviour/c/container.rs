@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use pericarp::stats::StatsOptions;
 use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExitStatus, Stdio};
 use pericarp_ffi::*;
 
@@ -197,5 +198,24 @@ impl ContainerApi for ContainerHandle {
     fn thaw(&self) -> Res<()> {
         // SAFETY: all pointers are to what the header asks for.
         call(|err| unsafe { pericarp_container_thaw(self.pointer, err) })
+    }
+
+    fn stats(&self, options: &StatsOptions) -> Res<Value> {
+        let options = c_json(options);
+        // SAFETY: all pointers are to what the header asks for.
+        get_json(|place, err| unsafe {
+            pericarp_container_stats_json(self.pointer, options.as_ptr(), place, err)
+        })
+    }
+
+    fn hot_stats(&self) -> Res<[Option<u64>; 3]> {
+        // SAFETY: all bytes zero is a value of it, and what the header asks for.
+        let mut stats: pericarp_container_stats_t = unsafe { std::mem::zeroed() };
+        stats.size = size_of::<pericarp_container_stats_t>();
+        let place = &raw mut stats;
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_container_stats(self.pointer, place, err) })?;
+        let known = |value| (value != PERICARP_STAT_UNKNOWN).then_some(value);
+        Ok([stats.cpu_usage_usec, stats.memory_working_set_bytes, stats.processes].map(known))
     }
 }

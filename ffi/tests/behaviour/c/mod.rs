@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
+use pericarp::stats::StatsOptions;
 use pericarp::{CgroupParent, ErrorKind, ExitStatus, NodeOptions, PodSpec};
 use pericarp_ffi::*;
 use serde::Serialize;
@@ -332,6 +333,17 @@ impl NodeApi for NodeHandle {
         // SAFETY: all pointers are to what the header asks for.
         get_json(|place, err| unsafe { pericarp_node_controllers(self.pointer, place, err) })
             .expect("only wrong arguments are errors")
+    }
+
+    fn stats(&self, options: &StatsOptions) -> Res<Value> {
+        let options = c_json(options);
+        // SAFETY: all pointers are to what the header asks for.
+        get_json(|place, err| unsafe { pericarp_node_stats_json(self.pointer, options.as_ptr(), place, err) })
+    }
+
+    fn prometheus(&self) -> Res<String> {
+        // SAFETY: all pointers are to what the header asks for.
+        get_text(|place, err| unsafe { pericarp_node_stats_prometheus(self.pointer, null(), place, err) })
     }
 
     fn remove(&self) -> Res<()> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
+use pericarp::stats::StatsOptions;
 use pericarp::{ContainerSpec, ErrorKind, ExitStatus, NamespaceKind, PodSpec};
 use pericarp_ffi::*;
 use serde_json::Value;
@@ -138,6 +139,12 @@ impl PodApi for PodHandle {
     fn status(&self) -> Res<Value> {
         // SAFETY: all pointers are to what the header asks for.
         get_json(|place, err| unsafe { pericarp_pod_status(self.pointer, place, err) })
+    }
+
+    fn stats(&self, options: &StatsOptions) -> Res<Value> {
+        let options = c_json(options);
+        // SAFETY: all pointers are to what the header asks for.
+        get_json(|place, err| unsafe { pericarp_pod_stats_json(self.pointer, options.as_ptr(), place, err) })
     }
 
     fn stop(&self, grace: Duration) -> Res<()> {
