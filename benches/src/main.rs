@@ -10,6 +10,7 @@ mod interrupt;
 mod oci;
 mod peers;
 mod pericarp;
+mod readings;
 mod remote;
 mod resident;
 mod rootfs;
@@ -62,7 +63,8 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> String {
-    let names: Vec<&str> = CASES.iter().map(|case| case.name).chain([resident::CASE]).collect();
+    let names: Vec<&str> =
+        CASES.iter().map(|case| case.name).chain([resident::CASE, readings::CASE]).collect();
     USAGE.replace("CASES", &names.join(", "))
 }
 
@@ -82,7 +84,9 @@ fn parse(words: &[&str]) -> Result<Options> {
         }
     }
     for name in options.cases.iter().flatten() {
-        if name != resident::CASE && !CASES.iter().any(|case| case.name == name) {
+        if ![resident::CASE, readings::CASE].contains(&name.as_str())
+            && !CASES.iter().any(|case| case.name == name)
+        {
             return Err(format!("no case is called {name}\n{}", usage()).into());
         }
     }
@@ -153,6 +157,10 @@ fn compare(options: &Options) -> Result<()> {
     if wanted(resident::CASE) && !interrupt::requested() {
         eprintln!("{}: case container from a small and from a large process", resident::CASE);
         println!("{}", stats::table(&resident::run(&pace, options.resident_mib)?));
+    }
+    if wanted(readings::CASE) && !interrupt::requested() {
+        eprintln!("{}: what all containers use, in one call", readings::CASE);
+        println!("{}", stats::table(&readings::run(&workspace, &pace)?));
     }
     if options.peers && !peers::missing().is_empty() {
         notes.push(format!("missing peers: {}", peers::missing().join(", ")));

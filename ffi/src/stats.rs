@@ -109,7 +109,7 @@ fn options(caller: Caller, json: *const c_char) -> Result<StatsOptions, Problem>
 
 /// What all pods and containers of a node use, and the machine as a whole, as a JSON object: `NodeStats` of the Rust
 /// library, with camelCase keys and units in them. What this machine cannot tell is not in it. `options` is a
-/// `StatsOptions` object, such as `{"limits": true, "filesystems": {"maxFiles": 10000}}`, or NULL.
+/// `StatsOptions` object, such as `{"limits": true, "filesystems": {"maxFiles": 10000}}`; `options` may be NULL.
 ///
 /// Ownership: the caller keeps `node` and `options`; `*out_json` is the caller's to free with `pericarp_string_free`.
 /// Errors: `INVALID_SPEC` for wrong options; what the kernel says.
@@ -134,7 +134,7 @@ pub unsafe extern "C" fn pericarp_node_stats_json(
 }
 
 /// The same as the text that Prometheus reads (`text/plain; version=0.0.4`), with the metric names of cAdvisor and the
-/// kubelet.
+/// kubelet. `options` may be NULL.
 ///
 /// Ownership: the caller keeps `node` and `options`; `*out_text` is the caller's to free with `pericarp_string_free`.
 /// Errors: as `pericarp_node_stats_json`.
@@ -158,7 +158,8 @@ pub unsafe extern "C" fn pericarp_node_stats_prometheus(
     })
 }
 
-/// What a pod and its containers use, as a JSON object: `PodStats`. `options` as for `pericarp_node_stats_json`, or NULL.
+/// What a pod and its containers use, as a JSON object: `PodStats`. `options` may be NULL, and is as for
+/// `pericarp_node_stats_json`.
 ///
 /// Ownership: the caller keeps `pod` and `options`; `*out_json` is the caller's to free with `pericarp_string_free`.
 /// Errors: `INVALID_SPEC` for wrong options; `NOT_FOUND` when the pod is gone; what the kernel says.
@@ -182,8 +183,8 @@ pub unsafe extern "C" fn pericarp_pod_stats_json(
     })
 }
 
-/// What a container uses, or has used until it ended, as a JSON object: `ContainerStats`. `options` as for
-/// `pericarp_node_stats_json`, or NULL.
+/// What a container uses, or has used until it ended, as a JSON object: `ContainerStats`. `options` may
+/// be NULL, and is as for `pericarp_node_stats_json`.
 ///
 /// Ownership: the caller keeps `container` and `options`; `*out_json` is the caller's to free with
 /// `pericarp_string_free`.

@@ -2,18 +2,23 @@
 //!
 //! A filesystem of one's own is asked. The use of a directory has to be counted, file by file, as du(1) does: that is
 //! bounded, since a container may make as many files and as deep directories as it likes.
+//!
+//! A filesystem that a container serves itself (FUSE) can leave whoever asks it anything waiting for ever: nothing that
+//! may be on one is asked, not even by stat(2).
 
 use std::collections::HashSet;
-use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::dir::{Dir, Type};
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, SFlag, fstat};
 use nix::sys::statvfs::fstatvfs;
 
 use super::types::FilesystemStats;
+use crate::error::Result;
+use crate::node::Proc;
+use crate::sys::fd::{open_beneath, resolve};
 
 /// As many directories are open at most at a time.
 const DEEPEST: usize = 64;
@@ -36,19 +41,33 @@ pub(super) fn whole(file: &OwnedFd) -> nix::Result<FilesystemStats> {
     })
 }
 
-/// A directory and all below it on the same filesystem. A file with several names counts once. Symbolic links are
+/// Whether a directory of a process is on an overlay, by what the kernel knows of the mount itself. The upper layer of
+/// an overlay is never on a filesystem that a program serves: overlayfs refuses these.
+pub(super) fn is_on_overlay(proc: &Proc, pid: i32, dir: &OwnedFd) -> Result<bool> {
+    let info = proc.read(&format!("thread-self/fdinfo/{}", dir.as_raw_fd()))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim);
+    let mounts = proc.read(&format!("{pid}/mountinfo"))?;
+    let line = mounts.lines().find(|line| line.split(' ').next() == id);
+    let kind = line.and_then(|line| line.split_once(" - ")?.1.split(' ').next());
+    Ok(kind == Some("overlay"))
+}
+
+/// Opens what a name in a directory means, and nothing that is mounted on it.
+fn open(dir: impl AsFd, name: &CStr, flags: i32) -> nix::Result<OwnedFd> {
+    open_beneath(dir, name, flags | libc::O_NOFOLLOW, 0, resolve::BENEATH | resolve::NO_XDEV)
+}
+
+/// A directory and all below it on the same mount. A file with several names counts once. Symbolic links are
 /// never followed.
 pub(super) fn below(dir: &OwnedFd, max_files: u64) -> nix::Result<FilesystemStats> {
-    let top = fstat(dir)?;
-    let mut count = Count { device: top.st_dev, left: max_files, seen: HashSet::new(), bytes: 0, files: 0 };
-    count.add(&top);
+    let mut count = Count { left: max_files, seen: HashSet::new(), bytes: 0, files: 0 };
+    count.add(&fstat(dir)?);
     let complete = count.walk(dir)?;
     let filesystem = whole(dir)?;
     Ok(FilesystemStats { used_bytes: count.bytes, used_inodes: count.files, complete, ..filesystem })
 }
 
 struct Count {
-    device: u64,
     left: u64,
     /// The inode numbers of files with several names.
     seen: HashSet<u64>,
@@ -66,12 +85,11 @@ struct Level {
 impl Count {
     /// Whether it was all counted.
     fn walk(&mut self, top: &OwnedFd) -> nix::Result<bool> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let open = |at: std::os::fd::BorrowedFd<'_>, name: &std::ffi::CStr| {
-            openat(at, name, flags, Mode::empty()).and_then(Dir::from_fd)
+        let enter = |at: std::os::fd::BorrowedFd<'_>, name: &CStr| {
+            open(at, name, libc::O_RDONLY | libc::O_DIRECTORY).and_then(Dir::from_fd)
         };
         let mut complete = true;
-        let mut levels = vec![self.look_into(open(top.as_fd(), c".")?)?];
+        let mut levels = vec![self.look_into(enter(top.as_fd(), c".")?)?];
         loop {
             let depth = levels.len();
             let Some(level) = levels.last_mut() else { break };
@@ -87,13 +105,13 @@ impl Count {
                 levels.pop();
                 continue;
             }
-            match open(level.dir.as_fd(), &name) {
-                Ok(dir) if fstat(&dir)?.st_dev == self.device => {
+            match enter(level.dir.as_fd(), &name) {
+                Ok(dir) => {
                     let next = self.look_into(dir)?;
                     levels.push(next);
                 }
-                // Removed or replaced since, or something is mounted on it.
-                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+                // Removed or replaced since, or something was mounted on it.
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EXDEV) => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -114,16 +132,13 @@ impl Count {
                 break;
             }
             self.left -= 1;
-            let stat = match fstatat(&at, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-                Err(Errno::ENOENT) => continue,
-                result => result?,
+            let stat = match open(&at, name, libc::O_PATH) {
+                Ok(file) => fstat(&file)?,
+                Err(Errno::ENOENT | Errno::EXDEV) => continue,
+                Err(errno) => return Err(errno),
             };
-            if stat.st_dev != self.device {
-                continue;
-            }
             self.add(&stat);
-            let is_directory = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
-            if is_directory && entry.file_type().is_none_or(|kind| kind == Type::Directory) {
+            if stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits() {
                 rest.push(name.to_owned());
             }
         }
@@ -145,7 +160,7 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn open(path: &std::path::Path) -> OwnedFd {
+    fn directory(path: &std::path::Path) -> OwnedFd {
         fs::File::open(path).unwrap().into()
     }
 
@@ -157,7 +172,7 @@ mod tests {
         fs::write(path.join("a/file"), vec![1; 100_000]).unwrap();
         fs::hard_link(path.join("a/file"), path.join("a/b/again")).unwrap();
         std::os::unix::fs::symlink("/", path.join("a/b/root")).unwrap();
-        let stats = below(&open(path), 100).unwrap();
+        let stats = below(&directory(path), 100).unwrap();
         let du = std::process::Command::new("du").args(["-s", "-B1"]).arg(path).output().unwrap();
         let du = String::from_utf8(du.stdout).unwrap();
         assert_eq!(Some(stats.used_bytes.to_string().as_str()), du.split_ascii_whitespace().next());
@@ -171,9 +186,9 @@ mod tests {
         for number in 0..20 {
             fs::create_dir(dir.path().join(number.to_string())).unwrap();
         }
-        let stats = below(&open(dir.path()), 10).unwrap();
+        let stats = below(&directory(dir.path()), 10).unwrap();
         assert_eq!((stats.used_inodes, stats.complete), (11, false));
-        let all = below(&open(dir.path()), 21).unwrap();
+        let all = below(&directory(dir.path()), 21).unwrap();
         assert_eq!((all.used_inodes, all.complete), (21, true));
     }
 
@@ -182,9 +197,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let deep = |levels: usize| vec!["d"; levels].join("/");
         fs::create_dir_all(dir.path().join(deep(DEEPEST - 1))).unwrap();
-        assert!(below(&open(dir.path()), 1000).unwrap().complete);
+        assert!(below(&directory(dir.path()), 1000).unwrap().complete);
         fs::create_dir_all(dir.path().join(deep(DEEPEST + 1))).unwrap();
-        let stats = below(&open(dir.path()), 1000).unwrap();
+        let stats = below(&directory(dir.path()), 1000).unwrap();
         assert!(!stats.complete && stats.used_inodes as usize >= DEEPEST, "{stats:?}");
     }
 }

@@ -223,7 +223,7 @@ pub struct PidsStats {
     /// How many there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
-    /// The most that there were (Linux 6.6).
+    /// The most that there were (`pids.peak`, which Linux 6.1 does not have).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak: Option<u64>,
     /// How many there may be; only if [limits](super::StatsOptions::limits) were asked for.

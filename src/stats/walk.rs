@@ -199,8 +199,9 @@ fn writable_layer(container: &Container, how: &FilesystemOptions) -> Result<Opti
                     Err(Errno::ENOENT | Errno::ESRCH) => return Ok(None),
                     Err(errno) => return Err(errno).step("open", "the root directory of the container"),
                 };
-            // What was opened by a pid was the container's if that still lives.
-            if container.wait_end(Some(std::time::Duration::ZERO)) {
+            let overlay = filesystem::is_on_overlay(proc, container.pid(), &root);
+            // What was opened by a pid was the container's if that still lives. It may have chosen another root.
+            if container.wait_end(Some(std::time::Duration::ZERO)) || !overlay? {
                 return Ok(None);
             }
             filesystem::whole(&root).map(Some).step("look at", "the root filesystem of the container")

@@ -1,10 +1,10 @@
 //! Limits that change, and figures.
 
-use std::path::Path;
 use std::time::Duration;
 
 use pericarp::oci_spec::runtime::LinuxResources;
-use pericarp::spec::Resources;
+use pericarp::spec::{Limit, Resources};
+use pericarp::stats::{CgroupStats, Pressure, Stall, StatsOptions};
 use serde_json::{Map, Value, json};
 
 use crate::options::{Options, Update};
@@ -68,10 +68,11 @@ fn from_command_line(update: &Update) -> Value {
 pub fn events(options: &Options, id: &str, once: bool, interval: u64) -> Outcome {
     loop {
         let found = store::find(options, id)?;
-        let container = found.container()?;
+        found.container()?;
+        let what = StatsOptions::new().limits(true).network(false);
         println!(
             "{}",
-            json!({ "type": "stats", "id": id, "data": figures(&found.pod.cgroup_path(), container.processes()?) })
+            json!({ "type": "stats", "id": id, "data": figures(&found.pod.stats_with(&what)?.cgroup) })
         );
         if once || found.status()? == "stopped" {
             return Ok(0);
@@ -80,34 +81,48 @@ pub fn events(options: &Options, id: &str, once: bool, interval: u64) -> Outcome
     }
 }
 
-fn figures(cgroup: &Path, pids: Vec<i32>) -> Value {
-    let read = |file: &str| std::fs::read_to_string(cgroup.join(file)).unwrap_or_default();
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    let table = |file: &str| -> Map<String, Value> {
-        let text = read(file);
-        let pairs = text.lines().filter_map(|line| line.split_once(' '));
-        pairs.filter_map(|(key, value)| Some((key.to_string(), number(value)?.into()))).collect()
+/// What is not known is `null`, and so is what has no limit.
+fn figures(stats: &CgroupStats) -> Value {
+    let nanoseconds = |microseconds: Option<u64>| microseconds.map(|time| time * 1000);
+    let limit = |limit: Option<Limit>| match limit {
+        Some(Limit::At(value)) => Some(value),
+        _ => None,
     };
-    let cpu = table("cpu.stat");
-    let microseconds = |key: &str| cpu.get(key).and_then(Value::as_u64).unwrap_or_default() * 1000;
+    let (cpu, memory) = (&stats.cpu, stats.memory.clone().unwrap_or_default());
+    let pids = stats.pids.clone().unwrap_or_default();
+    let stall = |one: Option<Pressure>| {
+        let line = |stall: Stall| json!({ "avg10": stall.avg10, "avg60": stall.avg60, "avg300": stall.avg300, "total": stall.total_usec });
+        one.map(|one| json!({ "some": line(one.some), "full": one.full.map(line) }))
+    };
     json!({
         "cpu": {
             "usage": {
-                "total": microseconds("usage_usec"),
-                "kernel": microseconds("system_usec"),
-                "user": microseconds("user_usec"),
+                "total": nanoseconds(cpu.usage_usec),
+                "kernel": nanoseconds(cpu.system_usec),
+                "user": nanoseconds(cpu.user_usec),
             },
             "throttling": {
-                "periods": cpu.get("nr_periods"),
-                "throttledPeriods": cpu.get("nr_throttled"),
-                "throttledTime": microseconds("throttled_usec"),
+                "periods": cpu.periods,
+                "throttledPeriods": cpu.throttled_periods,
+                "throttledTime": nanoseconds(cpu.throttled_usec),
             },
+            "psi": stall(stats.pressure.cpu),
         },
         "memory": {
-            "usage": { "usage": number(&read("memory.current")), "limit": number(&read("memory.max")) },
-            "swap": { "usage": number(&read("memory.swap.current")), "limit": number(&read("memory.swap.max")) },
-            "raw": table("memory.stat"),
+            "usage": { "usage": memory.usage_bytes, "max": memory.peak_bytes, "limit": limit(memory.limit) },
+            "swap": { "usage": memory.swap_bytes, "limit": limit(memory.swap_limit) },
+            "raw": {
+                "anon": memory.stat.anon_bytes,
+                "file": memory.stat.file_bytes,
+                "kernel": memory.stat.kernel_bytes,
+                "shmem": memory.stat.shmem_bytes,
+                "inactive_file": memory.stat.inactive_file_bytes,
+                "active_file": memory.stat.active_file_bytes,
+                "pgfault": memory.stat.page_faults,
+                "pgmajfault": memory.stat.major_page_faults,
+            },
+            "psi": stall(stats.pressure.memory),
         },
-        "pids": { "current": number(&read("pids.current")).unwrap_or(pids.len() as u64), "limit": number(&read("pids.max")) },
+        "pids": { "current": pids.current.or(stats.processes), "limit": limit(pids.limit) },
     })
 }

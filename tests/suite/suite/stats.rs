@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +29,7 @@ crate::tests![
     oom_kills_and_throttling_are_counted,
     block_devices_are_counted_by_name,
     volumes_and_writable_layers_are_measured,
+    a_container_cannot_have_another_filesystem_measured,
     counting_files_is_bounded,
     a_node_tells_of_all_its_pods,
     many_pods_take_few_descriptors,
@@ -44,6 +46,10 @@ pub fn payload(words: &[&str]) -> bool {
             for _ in 0..count {
                 socket.send_to(&vec![0; bytes], socket.local_addr().expect("an address")).expect("send");
             }
+        }
+        ["stats-elsewhere"] => {
+            nix::unistd::chroot("/dev/shm").expect("chroot");
+            crate::limits::say_and_wait("here");
         }
         ["stats-few", state, cgroup] => few_descriptors(state, cgroup),
         _ => return false,
@@ -408,6 +414,27 @@ fn volumes_and_writable_layers_are_measured() -> Outcome {
     shell.container.kill()?;
     shell.container.wait()?;
     assert_eq!(shell.container.stats_with(&options)?.writable_layer, None);
+    PASS
+}
+
+/// Who serves a filesystem (FUSE) can leave whoever asks how full it is waiting for ever: what a process has made its
+/// root is asked only if it is an overlay.
+fn a_container_cannot_have_another_filesystem_measured() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let options = StatsOptions::new().filesystems(FilesystemOptions::default());
+    for (command, told) in [("limits-wait", true), ("stats-elsewhere", false)] {
+        let spec = inside(command, &[command]).stdin(pericarp::Stdio::Pipe).stdout(pericarp::Stdio::Pipe);
+        let container = pod.create_container(&spec)?;
+        let _stdin = container.take_stdin();
+        let mut out = BufReader::new(container.take_stdout().ok_or("no pipe")?);
+        container.start()?;
+        let mut line = String::new();
+        out.read_line(&mut line)?;
+        assert_eq!(line, "here\n");
+        assert_eq!(container.stats_with(&options)?.writable_layer.is_some(), told, "{command}");
+        container.remove()?;
+    }
     PASS
 }
 
