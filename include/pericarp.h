@@ -2040,7 +2040,7 @@ int pericarp_container_take_seccomp_listener(const pericarp_container_t *contain
 /**
  * What all pods and containers of a node use, and the machine as a whole, as a JSON object: `NodeStats` of the Rust
  * library, with camelCase keys and units in them. What this machine cannot tell is not in it. `options` is a
- * `StatsOptions` object, such as `{"limits": true, "filesystems": {"maxFiles": 10000}}`, or NULL.
+ * `StatsOptions` object, such as `{"limits": true, "filesystems": {"maxFiles": 10000}}`; `options` may be NULL.
  *
  * Ownership: the caller keeps `node` and `options`; `*out_json` is the caller's to free with `pericarp_string_free`.
  * Errors: `INVALID_SPEC` for wrong options; what the kernel says.
@@ -2054,7 +2054,7 @@ int pericarp_node_stats_json(const pericarp_node_t *node,
 
 /**
  * The same as the text that Prometheus reads (`text/plain; version=0.0.4`), with the metric names of cAdvisor and the
- * kubelet.
+ * kubelet. `options` may be NULL.
  *
  * Ownership: the caller keeps `node` and `options`; `*out_text` is the caller's to free with `pericarp_string_free`.
  * Errors: as `pericarp_node_stats_json`.
@@ -2067,7 +2067,8 @@ int pericarp_node_stats_prometheus(const pericarp_node_t *node,
                                    pericarp_error_t **err);
 
 /**
- * What a pod and its containers use, as a JSON object: `PodStats`. `options` as for `pericarp_node_stats_json`, or NULL.
+ * What a pod and its containers use, as a JSON object: `PodStats`. `options` may be NULL, and is as for
+ * `pericarp_node_stats_json`.
  *
  * Ownership: the caller keeps `pod` and `options`; `*out_json` is the caller's to free with `pericarp_string_free`.
  * Errors: `INVALID_SPEC` for wrong options; `NOT_FOUND` when the pod is gone; what the kernel says.
@@ -2080,8 +2081,8 @@ int pericarp_pod_stats_json(const pericarp_pod_t *pod,
                             pericarp_error_t **err);
 
 /**
- * What a container uses, or has used until it ended, as a JSON object: `ContainerStats`. `options` as for
- * `pericarp_node_stats_json`, or NULL.
+ * What a container uses, or has used until it ended, as a JSON object: `ContainerStats`. `options` may
+ * be NULL, and is as for `pericarp_node_stats_json`.
  *
  * Ownership: the caller keeps `container` and `options`; `*out_json` is the caller's to free with
  * `pericarp_string_free`.

@@ -42,7 +42,7 @@ impl NodeStats {
                 subject: Subject::Container(container),
             }));
         }
-        let mut text = Text(String::with_capacity(rows.len() * 8 << 10));
+        let mut text = Text(String::with_capacity(rows.len() * (8 << 10)));
         families::containers(&mut text, &rows);
         families::pods(&mut text, &self.pods);
         families::node(&mut text, &self.machine);
