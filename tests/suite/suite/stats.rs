@@ -418,7 +418,8 @@ fn volumes_and_writable_layers_are_measured() -> Outcome {
 }
 
 /// Who serves a filesystem (FUSE) can leave whoever asks how full it is waiting for ever: what a process has made its
-/// root is asked only if it is an overlay.
+/// root is asked only if it is an overlay. Without that rule, the container that has moved its root to `/dev/shm` is told
+/// to have a writable layer.
 fn a_container_cannot_have_another_filesystem_measured() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -438,6 +439,7 @@ fn a_container_cannot_have_another_filesystem_measured() -> Outcome {
     PASS
 }
 
+/// When links were followed and mounts entered, the count ran through the whole machine up to its bound.
 fn counting_files_is_bounded() -> Outcome {
     let fixture = Fixture::new();
     let directory = fixture.path("volume");
