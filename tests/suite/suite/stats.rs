@@ -513,6 +513,7 @@ fn few_descriptors(state: &str, cgroup: &str) {
     println!("{} {}", stats.pods.len(), stats.pods.iter().map(|pod| pod.containers.len()).sum::<usize>());
 }
 
+/// When the pods were kept open to the end of the reading, it failed with EMFILE.
 fn many_pods_take_few_descriptors() -> Outcome {
     let fixture = Fixture::new();
     for number in 0..40 {
