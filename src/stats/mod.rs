@@ -186,7 +186,7 @@ pub struct ContainerStats {
     pub timestamp_usec: u64,
     /// The container's name.
     pub name: String,
-    /// When it was made, in microseconds since 1970.
+    /// When it was made, in microseconds since 1970, to a hundredth of a second: by the time of a file.
     pub created_at_usec: u64,
     /// When it was started, likewise; `None` before, and for one that [`Pod::run`] runs.
     #[serde(skip_serializing_if = "Option::is_none")]
