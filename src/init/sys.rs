@@ -119,6 +119,7 @@ pub mod nr {
     pub const SCHED_SETAFFINITY: usize = 203;
     pub const IOPRIO_SET: usize = 251;
     pub const SCHED_SETATTR: usize = 314;
+    pub const CHROOT: usize = 161;
 }
 
 /// Numbers that differ by architecture.
@@ -195,6 +196,7 @@ pub mod nr {
     pub const SCHED_SETAFFINITY: usize = 122;
     pub const IOPRIO_SET: usize = 30;
     pub const SCHED_SETATTR: usize = 274;
+    pub const CHROOT: usize = 51;
 }
 
 /// One system call.
