@@ -21,6 +21,7 @@ mod ending;
 mod errors;
 mod exec;
 mod failures;
+mod fanout;
 mod faults;
 mod hooks;
 mod host;
@@ -113,6 +114,7 @@ fn main() {
         errors::tests(),
         exec::tests(),
         failures::tests(),
+        fanout::tests(),
         faults::tests(),
         hooks::tests(),
         hostile::tests(),
