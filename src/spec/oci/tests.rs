@@ -6,6 +6,10 @@ use crate::spec::{
     Resources, Rootfs, SeccompProfile, TimeNamespace, UserMode,
 };
 
+fn parse(text: &str) -> Result<Spec> {
+    model(serde_json::from_str(text).map_err(|error| wrong("config.json", error.to_string()))?)
+}
+
 /// What `runc spec` writes, shortened, with places to put something.
 fn config(process: &str, linux: &str, more: &str) -> String {
     format!(
