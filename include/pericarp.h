@@ -27,7 +27,7 @@
  * **Which number.** That of the system call that failed; where none did, it follows from the code:
  * `INVALID_SPEC` and `INVALID_ARGUMENT` -EINVAL, `ALREADY_EXISTS` -EEXIST, `NOT_FOUND` -ENOENT, `WRONG_STATE`
  * -EBUSY, `UNSUPPORTED` -EOPNOTSUPP, `PERMISSION_DENIED` -EPERM, `EXHAUSTED` -EAGAIN, `CORRUPT_STATE` -EUCLEAN,
- * `EXEC` -ENOEXEC, `STATUS_LOST` -ECHILD, `PANIC` -ENOTRECOVERABLE, `SYSTEM` -EIO.
+ * `EXEC` -ENOEXEC, `HOOK` -EPROTO, `STATUS_LOST` -ECHILD, `PANIC` -ENOTRECOVERABLE, `SYSTEM` -EIO.
  *
  * **Pointers.** Each is checked: one that is NULL, misaligned, or a handle of another type is -EINVAL, and the
  * message names the parameter. Only where a comment says "may be NULL" is NULL allowed. Handles that were given back
@@ -137,6 +137,11 @@
  * A defect of the library, see "Panics" in the conventions.
  */
 #define PERICARP_ERROR_PANIC 13
+
+/**
+ * A hook failed that follows what the call did: that was done, and stays so.
+ */
+#define PERICARP_ERROR_HOOK 14
 
 /**
  * The pod lives no longer than the program that made it, and no other program can open it.

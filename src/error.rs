@@ -29,6 +29,8 @@ pub enum ErrorKind {
     CorruptState,
     /// The program of a container could not be executed.
     Exec,
+    /// A hook failed that follows what the call did: that was done, and stays so.
+    Hook,
     /// The process has ended, but somebody else took its exit status and this kernel does not keep it
     /// (before Linux 6.15).
     StatusLost,

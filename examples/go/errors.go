@@ -27,6 +27,7 @@ const (
 	System           Code = C.PERICARP_ERROR_SYSTEM
 	InvalidArgument  Code = C.PERICARP_ERROR_INVALID_ARGUMENT
 	Panic            Code = C.PERICARP_ERROR_PANIC
+	Hook             Code = C.PERICARP_ERROR_HOOK
 )
 
 var codes = map[Code]string{
@@ -43,6 +44,7 @@ var codes = map[Code]string{
 	System:           "system call failed",
 	InvalidArgument:  "invalid argument",
 	Panic:            "panic",
+	Hook:             "a hook failed afterwards",
 }
 
 func (c Code) Error() string {

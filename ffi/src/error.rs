@@ -36,6 +36,8 @@ pub const PERICARP_ERROR_SYSTEM: c_int = 11;
 pub const PERICARP_ERROR_INVALID_ARGUMENT: c_int = 12;
 /// A defect of the library, see "Panics" in the conventions.
 pub const PERICARP_ERROR_PANIC: c_int = 13;
+/// A hook failed that follows what the call did: that was done, and stays so.
+pub const PERICARP_ERROR_HOOK: c_int = 14;
 
 /// Why a call failed. It never changes.
 pub struct pericarp_error_t {
@@ -126,6 +128,7 @@ impl Problem {
             ErrorKind::CorruptState => libc::EUCLEAN,
             ErrorKind::Exec => libc::ENOEXEC,
             ErrorKind::StatusLost => libc::ECHILD,
+            ErrorKind::Hook => libc::EPROTO,
             _ => libc::EIO,
         })
     }
@@ -143,6 +146,7 @@ fn code(kind: ErrorKind) -> c_int {
         ErrorKind::CorruptState => PERICARP_ERROR_CORRUPT_STATE,
         ErrorKind::Exec => PERICARP_ERROR_EXEC,
         ErrorKind::StatusLost => PERICARP_ERROR_STATUS_LOST,
+        ErrorKind::Hook => PERICARP_ERROR_HOOK,
         _ => PERICARP_ERROR_SYSTEM,
     }
 }

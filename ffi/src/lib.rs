@@ -16,7 +16,7 @@
 //! **Which number.** That of the system call that failed; where none did, it follows from the code:
 //! `INVALID_SPEC` and `INVALID_ARGUMENT` -EINVAL, `ALREADY_EXISTS` -EEXIST, `NOT_FOUND` -ENOENT, `WRONG_STATE`
 //! -EBUSY, `UNSUPPORTED` -EOPNOTSUPP, `PERMISSION_DENIED` -EPERM, `EXHAUSTED` -EAGAIN, `CORRUPT_STATE` -EUCLEAN,
-//! `EXEC` -ENOEXEC, `STATUS_LOST` -ECHILD, `PANIC` -ENOTRECOVERABLE, `SYSTEM` -EIO.
+//! `EXEC` -ENOEXEC, `HOOK` -EPROTO, `STATUS_LOST` -ECHILD, `PANIC` -ENOTRECOVERABLE, `SYSTEM` -EIO.
 //!
 //! **Pointers.** Each is checked: one that is NULL, misaligned, or a handle of another type is -EINVAL, and the
 //! message names the parameter. Only where a comment says "may be NULL" is NULL allowed. Handles that were given back

@@ -37,10 +37,18 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
     // Hooks run on the way: then it is not one.
     let at_once = spec.hooks.is_empty();
     let container = make(pod, spec, at_once)?;
-    let status = if at_once { container.finish() } else { container.start().and_then(|()| container.wait()) };
+    let status = if at_once { container.finish() } else { start_and_wait(&container) };
     let removed = container.remove();
     let status = status?;
     removed.map(|()| status)
+}
+
+/// A program that goes on although a hook failed has its time, too.
+fn start_and_wait(container: &Container) -> Result<ExitStatus> {
+    match container.start() {
+        Err(error) if error.kind() == ErrorKind::Hook => container.wait().and(Err(error)),
+        started => started.and_then(|()| container.wait()),
+    }
 }
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {

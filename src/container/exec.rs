@@ -213,10 +213,13 @@ impl Attempt<'_> {
         let (container, plan) = (self.container, &mut self.plan);
         let (node, home) = (&container.0.pod.0.node, &container.0.pod.0.home);
         thread::run(|| {
-            plan.resolve_joins(foreign_namespaces(&node.0.proc, container.pid(), first)?);
             let mut opener = Opener::new(node, Some(&container.0.pod));
             opener.control(inits);
             opener.first_process(plan, first)?;
+            opener.first_root(plan, container.pid())?;
+            // Init starts in the template: even the host's mount namespace is another one.
+            let foreign = foreign_namespaces(&node.0.proc, container.pid(), first)?;
+            plan.resolve_joins(foreign | CloneFlags::CLONE_NEWNS);
             opener.preserve(plan, preserved)?;
             opener.open_on_host(plan, stdio)?;
             let descriptors = opener.descriptors();

@@ -154,7 +154,8 @@ impl Container {
     ///
     /// # Errors
     /// `Exec` when it cannot be executed, with the reason; `WrongState` when it was started before, or while it is
-    /// frozen, or in a program that did not make the container, unless that is [detached](ContainerSpec::detached).
+    /// frozen, or in a program that did not make the container, unless that is [detached](ContainerSpec::detached);
+    /// `Hook` when a [`poststart`](crate::spec::Hooks::poststart) hook failed: the program runs nevertheless.
     pub fn start(&self) -> Result<()> {
         self.try_start().map_err(|error| self.error("start", error))
     }
@@ -164,15 +165,7 @@ impl Container {
     }
 
     pub(super) fn poststart(&self) -> Result<()> {
-        let hooks = self.hooks();
-        let list = &self.spec().hooks.poststart;
-        if list.is_empty() {
-            return Ok(());
-        }
-        hooks.on_host("poststart", list, &hooks.state("running", Some(self.pid()))).inspect_err(|_| {
-            // The hook's error is the one to tell; what cannot be killed now goes with the removal.
-            let _ = self.kill();
-        })
+        self.hooks().poststart(self.pid())
     }
 
     /// What init says to the start, after its listener, if it has one, was taken.

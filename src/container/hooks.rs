@@ -66,8 +66,10 @@ impl Hooks<'_> {
     /// Runs those that stop the creation, while init waits.
     pub(super) fn creation(&self, process: &Child) -> Result<()> {
         let hooks = &self.spec.hooks;
+        // They were called at the start once, of what had been created, and are told so as they were then.
+        let created = self.state("created", Some(process.pid));
+        self.on_host("prestart", &hooks.prestart, &created)?;
         let state = self.state("creating", Some(process.pid));
-        self.on_host("prestart", &hooks.prestart, &state)?;
         self.on_host("createRuntime", &hooks.create_runtime, &state)?;
         if hooks.create_container.is_empty() {
             return Ok(());
@@ -85,25 +87,33 @@ impl Hooks<'_> {
     }
 
     /// Runs hooks in the host's namespaces, up to the first that fails.
-    pub(super) fn on_host(&self, point: &'static str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    fn on_host(&self, point: &'static str, hooks: &[Hook], state: &[u8]) -> Result<()> {
         if hooks.is_empty() {
             return Ok(());
         }
         thread::run(|| hooks.iter().try_for_each(|hook| self.run(point, hook, state)))
     }
 
-    /// Runs all hooks for a container that is gone, and tells the first failure.
+    /// Runs all hooks for a container whose program runs.
+    pub(super) fn poststart(&self, pid: i32) -> Result<()> {
+        self.all("poststart", &self.spec.hooks.poststart, || self.state("running", Some(pid)))
+    }
+
+    /// Runs all hooks for a container that is gone.
     pub(super) fn poststop(&self) -> Result<()> {
-        let hooks = &self.spec.hooks.poststop;
+        self.all("poststop", &self.spec.hooks.poststop, || self.state("stopped", None))
+    }
+
+    /// Runs all hooks in the host's namespaces, whatever becomes of them, and tells the first failure. What they follow
+    /// is done, and stays so.
+    fn all(&self, point: &'static str, hooks: &[Hook], state: impl FnOnce() -> Vec<u8>) -> Result<()> {
         if hooks.is_empty() {
             return Ok(());
         }
-        let state = self.state("stopped", None);
-        thread::run(|| {
-            let results: Vec<Result<()>> =
-                hooks.iter().map(|hook| self.run("poststop", hook, &state)).collect();
-            results.into_iter().collect()
-        })
+        let state = state();
+        let results: Vec<Result<()>> =
+            thread::run(|| Ok(hooks.iter().map(|hook| self.run(point, hook, &state)).collect()))?;
+        results.into_iter().collect::<Result<()>>().map_err(|error| error.of_kind(ErrorKind::Hook))
     }
 
     /// Takes the calling library thread into the container's namespaces, with the host's files around its root

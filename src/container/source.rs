@@ -94,6 +94,17 @@ impl<'a> Opener<'a> {
         }
     }
 
+    /// Its root directory, which its mount namespace may have elsewhere.
+    pub(crate) fn first_root(&mut self, plan: &Plan, pid: i32) -> Result<()> {
+        let Some(slot) = plan.sources.iter().position(|source| *source == Source::FirstRoot) else {
+            return Ok(());
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let root = openat(&self.node.0.proc, format!("{pid}/root").as_str(), flags, Mode::empty())
+            .step("open", format!("the root directory of process {pid}"))?;
+        self.keep(slot, root)
+    }
+
     /// Makes the socket by which a detached container is started, in its directory of state.
     pub(crate) fn listen(&mut self, plan: &Plan, dir: &OwnedFd) -> Result<()> {
         match plan.sources.iter().position(|source| *source == Source::StartSocket) {
@@ -149,6 +160,8 @@ impl<'a> Opener<'a> {
                 Source::PrivateProc => {
                     sys::fd::duplicate(&self.node.0.proc).step("duplicate", "the private proc")?
                 }
+                Source::HostMounts => namespace::of_this_thread(&self.node.0.proc, Kind::Mount)
+                    .step("open", "the host's mount namespace")?,
                 Source::TimeNamespace(path) => {
                     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
                     openat(AT_FDCWD, path, flags, Mode::empty())
@@ -354,6 +367,13 @@ impl<'a> Opener<'a> {
         };
         let pod = self.pod.ok_or_else(missing)?;
         let container = pod.container(name)?;
+        if !container.spec().mount_namespace.is_container() {
+            // Whose mounts are looked at for its proc would be those of others.
+            return Err(Error::invalid(
+                "pid.target",
+                format!("container {name:?} has no mount namespace of its own"),
+            ));
+        }
         let pid = container.pid();
         let proc = self.node.0.proc.as_fd().try_clone_to_owned().step("duplicate", "the private proc")?;
         let fd = open(&proc, pid);

@@ -236,6 +236,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::TERMINAL => terminal::open(state, fields)?,
         wire::CONTROLLING_TERMINAL => terminal::control()?,
         wire::JOIN_PROCESS => enter::join(state, fields)?,
+        wire::LOOK_AS => user::look_as(fields)?,
+        wire::ENTER_MOUNTS => enter::mounts(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

@@ -137,6 +137,7 @@ pub mod nr {
     pub const GETPID: usize = 39;
     pub const PIDFD_OPEN: usize = 434;
     pub const SCHED_SETATTR: usize = 314;
+    pub const CHROOT: usize = 161;
 }
 
 /// Numbers that differ by architecture.
@@ -215,6 +216,7 @@ pub mod nr {
     pub const GETPID: usize = 172;
     pub const PIDFD_OPEN: usize = 434;
     pub const SCHED_SETATTR: usize = 274;
+    pub const CHROOT: usize = 51;
 }
 
 /// One system call.

@@ -16,14 +16,7 @@ const MNT_DETACH: usize = 2;
 /// Files that init makes in a container belong to root inside, and an idmapped mount takes no file of an id that it
 /// does not have. The kernel takes the privileges over files away with the id: take them back from what is permitted.
 pub fn own_files(mut fields: Reader) -> Done {
-    let (uid, gid) = (fields.u32()?, fields.u32()?);
-    for (call, id) in [(nr::SETFSGID, gid), (nr::SETFSUID, uid)] {
-        // These calls tell the id of before and never an error: ask again.
-        let _ = syscall!(call, id);
-        if syscall!(call, u32::MAX).within(wire::CALL_SETFSID)? as u32 != id {
-            return Err(EINVAL).within(wire::CALL_SETFSID);
-        }
-    }
+    set_file_ids(fields.u32()?, fields.u32()?)?;
     let header = [CAPABILITY_VERSION_3, 0];
     // Effective, permitted, inheritable: the low halves, then the high ones.
     let mut sets = [0u32; 6];
@@ -31,6 +24,31 @@ pub fn own_files(mut fields: Reader) -> Done {
     sets[0] = sets[1];
     sets[3] = sets[4];
     syscall!(nr::CAPSET, header.as_ptr(), sets.as_ptr()).within(wire::CALL_CAPSET).map(drop)
+}
+
+/// What that user may find and execute. The kernel takes the privileges over files away with the id, and no others.
+pub fn look_as(mut fields: Reader) -> Done {
+    let (uid, gid, count) = (fields.u32()?, fields.u32()?, fields.u32()? as usize);
+    let groups = fields.bytes()?;
+    if groups.len() != count * 4 {
+        return Err(wire::Malformed.into());
+    }
+    syscall!(nr::SETGROUPS, count, groups.as_ptr()).within(wire::CALL_SETGROUPS)?;
+    set_file_ids(uid, gid)?;
+    // A change of the id sets it to what fs.suid_dumpable says.
+    process::hide();
+    Ok(())
+}
+
+fn set_file_ids(uid: u32, gid: u32) -> Done {
+    for (call, id) in [(nr::SETFSGID, gid), (nr::SETFSUID, uid)] {
+        // These calls tell the id of before and never an error: ask again.
+        let _ = syscall!(call, id);
+        if syscall!(call, u32::MAX).within(wire::CALL_SETFSID)? as u32 != id {
+            return Err(EINVAL).within(wire::CALL_SETFSID);
+        }
+    }
+    Ok(())
 }
 
 /// From here on no privilege reaches anything of the host.

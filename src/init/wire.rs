@@ -186,13 +186,19 @@ operations! {
     ROOT_PROPAGATION = 53,
     /// As `NEW_FILESYSTEM`; then the number of options that stand alone, and these.
     NEW_FILESYSTEM_WITH = 51,
-    /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them.
+    /// Join namespaces of a process: slot of its pidfd, `CLONE_NEW…` of all of them, slot of its root directory or
+    /// `NO_SLOT` where that is the root of its mount namespace.
     JOIN_PROCESS = 61,
     /// Make a terminal: slot of the devpts or `NO_SLOT` for that at its path, slot to store it in, slot to store a mount
     /// of it in or `NO_SLOT`, its owner, width and height, or 0 and 0.
     TERMINAL = 62,
     /// Make standard input the controlling terminal.
     CONTROLLING_TERMINAL = 63,
+
+    /// Find files as a user, and keep all other privileges: uid, gid, number of groups, groups.
+    LOOK_AS = 100,
+    /// Make a copy of the root, in the mount namespace of a slot, the root of the process: slot.
+    ENTER_MOUNTS = 101,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -281,6 +287,8 @@ calls! {
     CALL_READLINK = 64: "readlinkat",
     CALL_FCHMOD = 65: "fchmod",
     CALL_PIDFD_OPEN = 98: "pidfd_open",
+
+    CALL_CHROOT = 100: "chroot",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -9,6 +9,7 @@ use super::device::{Device, DeviceRule};
 use super::hooks::Hooks;
 use super::mount::{Mount, Propagation};
 use super::mount_attributes::IdMap;
+use super::mount_namespace::MountNamespace;
 use super::pod::{CgroupNamespace, PidMode};
 use super::process::{CpuAffinity, IoPriority, Personality, Scheduler, TimeNamespace};
 use super::resources::Resources;
@@ -130,6 +131,9 @@ pub struct ContainerSpec {
     /// The time namespace; the calling program's unless said otherwise.
     #[serde(default, skip_serializing_if = "TimeNamespace::is_host")]
     pub time: TimeNamespace,
+    /// The mount namespace; a new one unless said otherwise.
+    #[serde(default, skip_serializing_if = "MountNamespace::is_container")]
+    pub mount_namespace: MountNamespace,
 }
 
 impl ContainerSpec {
@@ -182,6 +186,7 @@ impl ContainerSpec {
             cpu_affinity: None,
             personality: None,
             time: TimeNamespace::Host,
+            mount_namespace: MountNamespace::default(),
         }
     }
 

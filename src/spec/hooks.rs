@@ -26,10 +26,11 @@ pub struct Hooks {
     /// A failure fails the start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub start_container: Vec<Hook>,
-    /// In the host's namespaces, when the program runs. A failure ends the container and fails the start.
+    /// In the host's namespaces, when the program runs, which it goes on to do whatever becomes of them. All are run; the
+    /// first failure is told ([`ErrorKind::Hook`](crate::ErrorKind::Hook)).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub poststart: Vec<Hook>,
-    /// In the host's namespaces, when the container has been removed. All are run; the first failure is told.
+    /// In the host's namespaces, when the container has been removed. All are run; the first failure is told, likewise.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub poststop: Vec<Hook>,
     /// The `id` of the state; the pod's id, a slash and the container's name when `None`.

@@ -12,6 +12,7 @@ mod idmap;
 mod ipc;
 mod mount;
 mod mount_attributes;
+mod mount_namespace;
 mod mount_options;
 mod name;
 mod netdevice;
@@ -40,6 +41,7 @@ pub use ipc::{
 };
 pub use mount::{Mount, MountKind, Propagation};
 pub use mount_attributes::{IdMap, MountAttribute, MountAttributes};
+pub use mount_namespace::MountNamespace;
 pub use netdevice::NetDevice;
 pub use pod::{CgroupNamespace, NamespaceMode, PidMode, PodNamespaces, PodSpec, Volume, VolumeSource};
 pub use process::{

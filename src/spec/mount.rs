@@ -28,7 +28,8 @@ pub struct Mount {
     pub nodev: bool,
     /// Whether programs cannot be executed from it.
     pub noexec: bool,
-    /// How mounts made later below a bind mount's source travel.
+    /// How mounts made later below a bind mount's source travel; and whether those below a tmpfs travel to copies of it
+    /// in the container.
     pub propagation: Propagation,
     /// Whether that also goes for what is mounted below it already; on unless said otherwise. Otherwise what is below an
     /// unbindable mount is private, and a shared one must have nothing below: nothing is shared with the host that was
@@ -48,6 +49,9 @@ pub struct Mount {
     /// `Cgroup`, `Devpts` and `Filesystem`; the kernel refuses what the filesystem does not know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<String>,
+    /// What mount(8) and df(1) show as the device of a tmpfs; `tmpfs` when `None`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_name: Option<String>,
 }
 
 fn is_true(on: &bool) -> bool {
@@ -82,6 +86,7 @@ struct Flat {
     copy_up: bool,
     #[serde(default)]
     data: Vec<String>,
+    source_name: Option<String>,
     #[serde(default)]
     readonly: bool,
     #[serde(default)]
@@ -169,6 +174,7 @@ impl TryFrom<Flat> for Mount {
             idmap: flat.idmap,
             copy_up: flat.copy_up,
             data: flat.data,
+            source_name: flat.source_name,
         })
     }
 }
@@ -271,6 +277,7 @@ impl Mount {
             idmap: None,
             copy_up: false,
             data: Vec::new(),
+            source_name: None,
         }
     }
 
@@ -373,6 +380,12 @@ impl Mount {
         self
     }
 
+    /// Sets [`source_name`](Self::source_name).
+    pub fn source_name(mut self, name: impl Into<String>) -> Self {
+        self.source_name = Some(name.into());
+        self
+    }
+
     /// Sets [`propagation`](Self::propagation).
     pub fn propagation(mut self, propagation: Propagation) -> Self {
         self.propagation = propagation;
@@ -391,7 +404,7 @@ mod tests {
             Mount::bind("/a", "/b").readonly_recursive(true).propagation(Propagation::Slave),
             Mount::rbind("/a", "/b").nosuid(true).nodev(true).noexec(true),
             tmpfs(None, None),
-            tmpfs(Some(4096), Some(0o700)),
+            tmpfs(Some(4096), Some(0o700)).source_name("shm").propagation(Propagation::Shared),
             Mount::volume("data", "/data"),
             Mount::volume_sub_path("data", "a/b", "/data").readonly(true),
             Mount::of(MountKind::Proc, "/proc"),

@@ -21,6 +21,9 @@ const SUPERBLOCK: [&str; 7] = ["sync", "dirsync", "lazytime", "mand", "iversion"
 const WITHOUT_EFFECT: [&str; 7] =
     ["defaults", "async", "nolazytime", "nomand", "noiversion", "silent", "loud"];
 
+/// How a tmpfs is to be made.
+const OF_NEW_TMPFS: [&str; 2] = ["mode=", "size="];
+
 /// Every word that [`Mount::from_options`] knows, for who asks; what is not among them is an option of the filesystem.
 pub(crate) fn words() -> Vec<String> {
     let attributes = MountAttribute::WORDS.iter().flat_map(|(on, off, _)| [*on, *off]);
@@ -70,6 +73,9 @@ impl Mount {
             }
         };
         let mut mount = Mount::of(kind, destination);
+        if matches!(mount.kind, MountKind::Tmpfs { .. }) && !matches!(source, "" | "tmpfs") {
+            mount.source_name = Some(source.to_string());
+        }
         for option in options {
             mount.take_option(&field, option)?;
         }
@@ -103,6 +109,8 @@ impl Mount {
             self.copy_up = true;
         } else if option == "remount" {
             return Err(Error::invalid(field, "option \"remount\": say the options where it is mounted"));
+        } else if is_bind && OF_NEW_TMPFS.iter().any(|start| option.starts_with(start)) {
+            // As mount(2), which takes no data for a bind mount: whoever writes configurations gives them to all mounts.
         } else if is_bind {
             let why = if SUPERBLOCK.contains(&option) { "belongs to the filesystem" } else { "is unknown" };
             return Err(Error::invalid(
@@ -146,15 +154,19 @@ impl Mount {
         }
         let from_elsewhere = matches!(self.kind, MountKind::Bind { .. } | MountKind::Volume { .. });
         let made_by_library = from_elsewhere || matches!(self.kind, MountKind::Filesystem { .. });
+        let is_tmpfs = matches!(self.kind, MountKind::Tmpfs { .. });
         let propagates = match self.propagation {
             Propagation::Private => true,
-            Propagation::Unbindable => made_by_library,
-            Propagation::Slave | Propagation::Shared => matches!(self.kind, MountKind::Bind { .. }),
+            Propagation::Unbindable => made_by_library || is_tmpfs,
+            // A slave of nobody is private.
+            Propagation::Slave | Propagation::Shared => {
+                matches!(self.kind, MountKind::Bind { .. } | MountKind::Tmpfs { .. })
+            }
         };
         if !propagates {
             return Err(Error::invalid(
                 field,
-                "only a bind mount can propagate: others share nothing with the host",
+                "only a bind mount or a tmpfs can propagate: others share nothing with the host",
             ));
         }
         if let Some(idmap) = &self.idmap {
@@ -166,8 +178,17 @@ impl Mount {
             }
             idmap.validate(&format!("{field}.idmap"))?;
         }
-        if self.copy_up && !matches!(self.kind, MountKind::Tmpfs { .. }) {
+        if self.copy_up && !is_tmpfs {
             return Err(Error::invalid(field, "copyUp is for a tmpfs"));
+        }
+        const MAX_NAME: usize = 255;
+        if let Some(name) = &self.source_name
+            && (!is_tmpfs || name.is_empty() || name.len() > MAX_NAME || name.contains('\0'))
+        {
+            return Err(Error::invalid(
+                format!("{field}.sourceName"),
+                format!("is the name of a tmpfs, of 1 to {MAX_NAME} bytes"),
+            ));
         }
         let takes_data = !from_elsewhere && !matches!(self.kind, MountKind::Shm | MountKind::Mqueue);
         if let (Some(option), false) = (self.data.first(), takes_data) {
@@ -293,13 +314,16 @@ mod tests {
             }
         }
         assert!(read("tmpfs", &["rprivate"]).is_ok());
-        assert!(read("tmpfs", &["shared"]).is_err());
+        assert_eq!(read("tmpfs", &["shared"]).unwrap().propagation, Propagation::Shared);
+        assert!(read("tmpfs", &["unbindable"]).is_ok() && read("proc", &["shared"]).is_err());
         assert!(read("ext4", &["unbindable"]).is_ok());
     }
 
     #[test]
     fn types_of_the_runtime_spec() {
         let kind = |fstype, options: &[&str]| read(fstype, options).unwrap().kind;
+        assert_eq!(read("tmpfs", &[]).unwrap().source_name.as_deref(), Some("/source"));
+        assert_eq!(read("bind", &["mode=755", "size=5", "ro"]).unwrap(), read("bind", &["ro"]).unwrap());
         assert_eq!(kind("none", &["bind"]), MountKind::Bind { source: "/source".into(), recursive: false });
         assert_eq!(kind("bind", &["rbind"]), MountKind::Bind { source: "/source".into(), recursive: true });
         assert_eq!(kind("tmpfs", &[]), MountKind::Tmpfs { size: None, mode: None });
@@ -331,7 +355,8 @@ mod tests {
         assert!(read("tmpfs", &["tmpcopyup"]).unwrap().copy_up);
         for (fstype, option) in [
             ("bind", "sync"),
-            ("bind", "size=5"),
+            ("bind", "uid=5"),
+            ("proc", "shared"),
             ("bind", "tmpcopyup"),
             ("bind", "idmap"),
             ("tmpfs", "idmap"),

@@ -264,6 +264,9 @@ impl ContainerSpec {
         if let CgroupNamespace::Path(path) = &self.cgroup_namespace {
             absolute("cgroupNamespace.path", path)?;
         }
+        if let MountNamespace::Path(path) = &self.mount_namespace {
+            absolute("mountNamespace.path", path)?;
+        }
         if let Some(PidMode::Target(name)) = &self.pid
             && (!is_dns_label(name) || *name == self.name)
         {

@@ -1,26 +1,29 @@
 //! The commands of the specification, and those that runc has besides.
 
 use std::path::Path;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pericarp::spec::{SharedFd, Stdio};
-use pericarp::{Container, ContainerSpec, ErrorKind, ExitStatus, Terminal};
+use pericarp::spec::{SharedFd, Stdio, StdioSet};
+use pericarp::{Container, ErrorKind, Terminal};
 use serde_json::json;
 
+use crate::foreground::{Console, take_signals, wait};
+use crate::log::Log;
 use crate::options::{Create, Format, Options, Run};
 use crate::store::{self, CONTAINER};
 use crate::{Failure, Outcome};
 
 pub fn create(options: &Options, create: &Create) -> Outcome {
-    make(options, create).map(|_| 0)
+    make(options, create, false).map(|_| 0)
 }
 
-/// Makes pod and container; on failure both are gone again.
-fn make(options: &Options, create: &Create) -> Outcome<Container> {
+/// Makes pod and container; on failure both are gone again. In the `foreground` a terminal is left for the caller.
+fn make(options: &Options, create: &Create, foreground: bool) -> Outcome<Container> {
     store::check_id(&create.id)?;
-    let (pod_spec, mut spec) = store::specs(&create.id, &create.bundle)?;
-    streams(&mut spec, create.console_socket.as_deref())?;
+    let (pod_spec, mut spec) = store::specs(options, &create.id, &create.bundle)?;
+    if !own_streams(spec.terminal, create.console_socket.as_deref(), foreground)? {
+        spec.stdio = inherited_streams();
+    }
     spec.preserved_fds = inherited(create.preserve_fds)?;
     let node = store::node(options)?;
     let pod = node.create_pod(&pod_spec).map_err(|error| match error.kind() {
@@ -30,7 +33,7 @@ fn make(options: &Options, create: &Create) -> Outcome<Container> {
         _ => error.into(),
     })?;
     let made = pod.create_container(&spec).map_err(Failure::from).and_then(|container| {
-        hand_over(container.take_terminal(), create.console_socket.as_deref())?;
+        hand_over(|| container.take_terminal(), create.console_socket.as_deref())?;
         write_pid(create.pid_file.as_deref(), container.pid())?;
         Ok(container)
     });
@@ -41,20 +44,21 @@ fn make(options: &Options, create: &Create) -> Outcome<Container> {
     made
 }
 
-/// The container has the streams of this program, or a terminal.
-fn streams(spec: &mut ContainerSpec, console_socket: Option<&Path>) -> Outcome<()> {
-    match (spec.terminal, console_socket) {
-        (true, None) => {
-            return Err("the configuration wants a terminal: --console-socket has to say who gets it".into());
+/// Whether a process has streams of its own, a terminal, or those of this program.
+pub fn own_streams(terminal: bool, console_socket: Option<&Path>, foreground: bool) -> Outcome<bool> {
+    match (terminal, console_socket) {
+        (true, None) if !foreground => {
+            Err("a terminal needs --console-socket to say who gets it, except in the foreground".into())
         }
-        (false, Some(_)) => return Err("--console-socket needs a configuration with process.terminal".into()),
-        (true, Some(_)) => {}
-        (false, None) => {
-            let stdio = &mut spec.stdio;
-            (stdio.stdin, stdio.stdout, stdio.stderr) = (Stdio::Inherit, Stdio::Inherit, Stdio::Inherit);
-        }
+        (false, Some(_)) => Err("--console-socket needs a process with a terminal".into()),
+        (terminal, _) => Ok(terminal),
     }
-    Ok(())
+}
+
+pub fn inherited_streams() -> StdioSet {
+    let mut streams = StdioSet::default();
+    (streams.stdin, streams.stdout, streams.stderr) = (Stdio::Inherit, Stdio::Inherit, Stdio::Inherit);
+    streams
 }
 
 /// The descriptors from 3 on that this program was given for the container.
@@ -63,8 +67,10 @@ pub fn inherited(count: u32) -> Outcome<Vec<SharedFd>> {
 }
 
 /// Sends the master of the terminal to whoever listens on the socket.
-pub fn hand_over(terminal: Option<Terminal>, socket: Option<&Path>) -> Outcome<()> {
-    if let (Some(terminal), Some(socket)) = (terminal, socket) {
+pub fn hand_over(terminal: impl FnOnce() -> Option<Terminal>, socket: Option<&Path>) -> Outcome<()> {
+    if let Some(socket) = socket
+        && let Some(terminal) = terminal()
+    {
         terminal.send_to(socket)?;
     }
     Ok(())
@@ -80,8 +86,17 @@ pub fn write_pid(file: Option<&Path>, pid: i32) -> Outcome<()> {
 }
 
 pub fn start(options: &Options, id: &str) -> Outcome {
-    store::find(options, id)?.container()?.start()?;
+    go(options, store::find(options, id)?.container()?)?;
     Ok(0)
+}
+
+/// A failed hook after the start does not end the container (runtime-spec, "Lifecycle").
+fn go(options: &Options, container: &Container) -> Outcome<()> {
+    match container.start() {
+        Err(error) if error.kind() == ErrorKind::Hook => Log::new(options).warning(&error.to_string()),
+        result => result?,
+    }
+    Ok(())
 }
 
 pub fn state(options: &Options, id: &str) -> Outcome {
@@ -136,62 +151,40 @@ pub fn delete(options: &Options, id: &str, force: bool) -> Outcome {
     if !force && status != "stopped" {
         return Err(format!("container {id:?} is {status}: end it first, or use --force").into());
     }
-    remove(&found.pod)?;
+    remove(options, &found.pod)?;
     Ok(0)
 }
 
-/// A failed hook of the end does not keep the container (runtime-spec, "Lifecycle").
-fn remove(pod: &pericarp::Pod) -> Outcome<()> {
+/// Nor does one of the end keep it.
+fn remove(options: &Options, pod: &pericarp::Pod) -> Outcome<()> {
     match pod.remove() {
-        Err(error) if error.kind() == ErrorKind::Exec => {
-            eprintln!("pericarp-oci: warning: {error}");
-            Ok(())
-        }
-        result => Ok(result?),
+        Err(error) if error.kind() == ErrorKind::Hook => Log::new(options).warning(&error.to_string()),
+        result => result?,
     }
+    Ok(())
 }
 
 pub fn run(options: &Options, run: &Run) -> Outcome {
-    let container = make(options, &run.create)?;
-    if let Err(error) = container.start() {
+    let container = make(options, &run.create, !run.detach)?;
+    let status = run_made(options, run, &container);
+    if status.is_err() {
+        // The first error is the one to tell.
         let _ = container.pod().remove();
-        return Err(error.into());
+    } else if !run.detach && !run.keep {
+        remove(options, container.pod())?;
     }
-    if run.detach {
-        return Ok(0);
-    }
-    let signalled = container.clone();
-    let status = wait(|timeout| container.wait_timeout(timeout), move |signal| signalled.signal(signal))?;
-    if !run.keep {
-        remove(container.pod())?;
-    }
-    Ok(status)
+    status
 }
 
-/// Waits in the foreground: signals to this program go to the process, and its exit status is this program's.
-pub fn wait(
-    wait: impl Fn(Option<Duration>) -> pericarp::Result<Option<ExitStatus>>,
-    send: impl Fn(i32) -> pericarp::Result<()> + Send + 'static,
-) -> Outcome {
-    use nix::sys::signal::SigSet;
-    let mut signals = SigSet::empty();
-    for signal in
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2]
-    {
-        signals.add(signal);
+fn run_made(options: &Options, run: &Run, container: &Container) -> Outcome {
+    if run.detach {
+        return go(options, container).map(|()| 0);
     }
-    signals.thread_block()?;
-    std::thread::spawn(move || {
-        while let Ok(signal) = signals.wait() {
-            // It may have ended meanwhile.
-            let _ = send(signal as i32);
-        }
-    });
-    loop {
-        if let Some(status) = wait(None)? {
-            return Ok(u8::try_from(status.code()).unwrap_or(u8::MAX));
-        }
-    }
+    let signals = take_signals()?;
+    let console = container.take_terminal().map(Console::attach).transpose()?;
+    go(options, container)?;
+    let signalled = container.clone();
+    wait(signals, console, |timeout| container.wait_timeout(timeout), move |signal| signalled.signal(signal))
 }
 
 pub fn pause(options: &Options, id: &str) -> Outcome {

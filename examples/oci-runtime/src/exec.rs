@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use pericarp::oci_spec::runtime::Process;
-use pericarp::spec::{ContainerSpec, ExecSpec, Stdio};
+use pericarp::spec::{ContainerSpec, ExecSpec};
 
-use crate::commands::{hand_over, inherited, wait, write_pid};
+use crate::commands::{hand_over, inherited, inherited_streams, own_streams, write_pid};
+use crate::foreground::{Console, take_signals, wait};
 use crate::options::{Exec, Options};
 use crate::{Outcome, store};
 
@@ -16,18 +17,14 @@ pub fn exec(options: &Options, exec: &Exec) -> Outcome {
         Some(file) => from_file(file)?,
         None => from_command_line(exec, container.spec())?,
     };
-    match (spec.terminal, &exec.console_socket) {
-        (true, None) => return Err("a terminal needs --console-socket to say who gets it".into()),
-        (false, Some(_)) => return Err("--console-socket needs a terminal".into()),
-        (true, Some(_)) => {}
-        (false, None) => {
-            let stdio = &mut spec.stdio;
-            (stdio.stdin, stdio.stdout, stdio.stderr) = (Stdio::Inherit, Stdio::Inherit, Stdio::Inherit);
-        }
+    if !own_streams(spec.terminal, exec.console_socket.as_deref(), !exec.detach)? {
+        spec.stdio = inherited_streams();
     }
     spec.preserved_fds = inherited(exec.preserve_fds)?;
+    // Before there are other threads, which have the same.
+    let signals = if exec.detach { None } else { Some(take_signals()?) };
     let process = container.exec(&spec)?;
-    let told = hand_over(process.take_terminal(), exec.console_socket.as_deref())
+    let told = hand_over(|| process.take_terminal(), exec.console_socket.as_deref())
         .and_then(|()| write_pid(exec.pid_file.as_deref(), process.pid()));
     if let Err(error) = told {
         // Nobody would know of it.
@@ -35,11 +32,10 @@ pub fn exec(options: &Options, exec: &Exec) -> Outcome {
         let _ = process.wait();
         return Err(error);
     }
-    if exec.detach {
-        return Ok(0);
-    }
+    let Some(signals) = signals else { return Ok(0) };
+    let console = process.take_terminal().map(Console::attach).transpose()?;
     let signalled = process.clone();
-    wait(|timeout| process.wait_timeout(timeout), move |signal| signalled.signal(signal))
+    wait(signals, console, |timeout| process.wait_timeout(timeout), move |signal| signalled.signal(signal))
 }
 
 fn from_file(file: &Path) -> Outcome<ExecSpec> {

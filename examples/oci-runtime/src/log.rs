@@ -1,4 +1,4 @@
-//! Errors: for people on standard error, and for the program that called in a file.
+//! Errors and warnings: for people on standard error, and for the program that called in a file.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,11 +18,21 @@ impl Log {
     pub fn error(&self, error: &dyn std::error::Error) {
         let text = error.to_string();
         eprintln!("pericarp-oci: {text}");
+        self.append("error", &text);
+    }
+
+    /// What went on nevertheless.
+    pub fn warning(&self, text: &str) {
+        eprintln!("pericarp-oci: warning: {text}");
+        self.append("warning", text);
+    }
+
+    fn append(&self, level: &str, text: &str) {
         let Some(path) = &self.path else { return };
         let line = match self.format {
-            LogFormat::Text => format!("time=\"{}\" level=error msg={text:?}\n", now()),
+            LogFormat::Text => format!("time=\"{}\" level={level} msg={text:?}\n", now()),
             LogFormat::Json => {
-                format!("{}\n", serde_json::json!({ "level": "error", "msg": text, "time": now() }))
+                format!("{}\n", serde_json::json!({ "level": level, "msg": text, "time": now() }))
             }
         };
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);

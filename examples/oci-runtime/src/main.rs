@@ -6,6 +6,7 @@
 
 mod commands;
 mod exec;
+mod foreground;
 mod log;
 mod options;
 mod store;

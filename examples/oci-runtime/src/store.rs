@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use pericarp::spec::oci::Bundle;
 use pericarp::{
     CgroupParent, Container, ContainerSpec, ContainerStatus, ErrorKind, Node, NodeOptions, Pod, PodSpec,
 };
 use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::log::rfc3339;
+use crate::log::{Log, rfc3339};
 use crate::options::Options;
 
 /// The container of each pod.
@@ -47,10 +48,11 @@ pub fn check_id(id: &str) -> Outcome<()> {
 }
 
 /// The pod and the container that a bundle describes.
-pub fn specs(id: &str, bundle: &Path) -> Outcome<(PodSpec, ContainerSpec)> {
+pub fn specs(options: &Options, id: &str, bundle: &Path) -> Outcome<(PodSpec, ContainerSpec)> {
     let bundle = bundle.canonicalize().map_err(|error| format!("bundle {}: {error}", bundle.display()))?;
-    let mut pod = PodSpec::from_bundle(pod_name(id), &bundle)?;
-    let mut container = ContainerSpec::from_bundle(&bundle)?;
+    let read = Bundle::open(&bundle)?;
+    let (mut pod, mut container) = (read.pod(pod_name(id))?, read.container()?);
+    read.warnings().iter().for_each(|warning| Log::new(options).warning(warning));
     pod.annotations =
         [(ID.to_string(), id.to_string()), (BUNDLE.to_string(), bundle.display().to_string())].into();
     // Seen at the path that the caller chose, as well as inside.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use pericarp::spec::{Limit, MemoryResources};
+use pericarp::spec::{Hook, Hooks, Limit, MemoryResources, MountNamespace};
 use pericarp::{ContainerSpec, ErrorKind, Mount, PodSpec, Resources, Rootfs, Volume};
 
 use crate::world::*;
@@ -12,6 +12,7 @@ crate::behaviours![
     wrong_pods,
     wrong_containers,
     programs_that_cannot_be_executed,
+    hooks_that_fail_afterwards,
     files_that_are_not_there,
     limits_that_the_machine_cannot_keep,
     volumes_that_the_pod_has_not,
@@ -83,6 +84,19 @@ fn programs_that_cannot_be_executed(world: &World) -> Outcome {
     refused("directory", "/etc", None)?;
     refused("forbidden", "/text", Some(0o600))?;
     refused("format", "/text", Some(0o755))?;
+    PASS
+}
+
+fn hooks_that_fail_afterwards(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    let mut hooks = Hooks::default();
+    hooks.poststart.push(Hook::new("/bin/false"));
+    hooks.poststop.push(Hook::new("/bin/false"));
+    let container = pod.create_container(&sleeper("c").hooks(hooks).mount_namespace(MountNamespace::Host))?;
+    world.refused(container.start(), ErrorKind::Hook);
+    world.saw(format!("{:?}", container.status()?));
+    world.refused(container.remove(), ErrorKind::Hook);
+    assert!(pod.containers()?.is_empty());
     PASS
 }
 

@@ -107,8 +107,12 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::NEW_FILESYSTEM
         }
         Step::NewFilesystemWith { slot, fstype, options, flags, attributes } => {
-            w.slot(*slot).u32(*attributes as u32).string(fstype).u32(options.len() as u32 + 1);
-            w.string("source").string(fstype);
+            let named = options.iter().any(|(key, _)| key == "source");
+            let count = options.len() + usize::from(!named);
+            w.slot(*slot).u32(*attributes as u32).string(fstype).u32(count as u32);
+            if !named {
+                w.string("source").string(fstype);
+            }
             for (key, value) in options {
                 w.string(key).string(value);
             }
@@ -274,8 +278,8 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::TERMINAL
         }
         Step::ControllingTerminal => wire::CONTROLLING_TERMINAL,
-        Step::JoinProcess { process, namespaces } => {
-            w.slot(*process).u32(*namespaces);
+        Step::JoinProcess { process, namespaces, root } => {
+            w.slot(*process).u32(*namespaces).u32(root.map_or(wire::NO_SLOT, |slot| slot.0));
             wire::JOIN_PROCESS
         }
         Step::Exec { candidates, args, env } => {
@@ -343,6 +347,19 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
         Step::EnterTime { proc } => {
             w.slot(*proc);
             wire::ENTER_TIME
+        }
+        Step::Propagate { slot, propagation, .. } => {
+            w.slot(*slot).u32(0).u64(0).u64(0).u64(propagation.flag());
+            wire::SET_ATTRIBUTES
+        }
+        Step::EnterMounts { slot } => {
+            w.slot(*slot);
+            wire::ENTER_MOUNTS
+        }
+        Step::LookAs { uid, gid, groups } => {
+            let bytes: Vec<u8> = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
+            w.u32(*uid).u32(*gid).u32(groups.len() as u32).bytes(&bytes);
+            wire::LOOK_AS
         }
     }
 }

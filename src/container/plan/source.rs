@@ -65,6 +65,10 @@ pub(crate) enum Source {
     StartSocket,
     /// A pidfd of the first process of a container.
     FirstProcess,
+    /// The root directory of that process.
+    FirstRoot,
+    /// The mount namespace of the calling thread.
+    HostMounts,
     /// The library's own proc of the host's PID namespace, which nothing can be mounted over.
     PrivateProc,
     /// The time namespace that a file of the host refers to.
@@ -167,6 +171,8 @@ impl fmt::Display for Source {
                 write!(f, "{}{}", Changes(change), Mapped(idmap))
             }
             Source::FirstProcess => write!(f, "the container's first process"),
+            Source::FirstRoot => write!(f, "the root directory of the container's first process"),
+            Source::HostMounts => write!(f, "the host's mount namespace"),
             Source::StartSocket => write!(f, "a socket for those who start it"),
             Source::EtcFile(name) => write!(f, "the pod's {name}"),
             Source::HookState => write!(f, "the state for the hooks"),

@@ -178,6 +178,8 @@ pub(crate) enum Step {
         process: Slot,
         /// `CLONE_NEW…`; the library fills it in before the plan is encoded.
         namespaces: u32,
+        /// Its root directory, where that is not the root of its mount namespace.
+        root: Option<Slot>,
     },
     Exec {
         candidates: Vec<String>,
@@ -232,6 +234,23 @@ pub(crate) enum Step {
     },
     EnterTime {
         proc: Slot,
+    },
+    /// How mounts below a new filesystem travel.
+    Propagate {
+        slot: Slot,
+        propagation: Propagation,
+        /// For people.
+        path: String,
+    },
+    /// Take the root filesystem along into a mount namespace of others.
+    EnterMounts {
+        slot: Slot,
+    },
+    /// Find files as that user of the container, until it becomes that user.
+    LookAs {
+        uid: u32,
+        gid: u32,
+        groups: Vec<u32>,
     },
 }
 
@@ -465,6 +484,15 @@ impl fmt::Display for Step {
             Step::UnshareTime => write!(f, "make a time namespace"),
             Step::JoinTime { .. } => write!(f, "join the time namespace"),
             Step::EnterTime { .. } => write!(f, "enter the time namespace"),
+            Step::Propagate { propagation, path, .. } => {
+                write!(f, "make the mount for {path} {}", format!("{propagation:?}").to_lowercase())
+            }
+            Step::EnterMounts { .. } => {
+                write!(f, "join the mount namespace, with the root filesystem as the root")
+            }
+            Step::LookAs { uid, gid, groups } => {
+                write!(f, "look at files as user {uid}, group {gid}, groups {groups:?}")
+            }
         }
     }
 }

@@ -13,7 +13,8 @@ use super::{
 use crate::error::Result;
 use crate::spec::{
     CgroupNamespace, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, DeviceRuleKind, IdMap,
-    Mount, MountKind, PidMode, Propagation, Rootfs, SeccompProfile, TimeNamespace, TimeOffsets,
+    Mount, MountKind, MountNamespace, PidMode, Propagation, Rootfs, SeccompProfile, TimeNamespace,
+    TimeOffsets,
 };
 
 pub(super) fn import(spec: &Spec, bundle: Option<&Path>) -> Result<ContainerSpec> {
@@ -102,24 +103,11 @@ fn import_linux(linux: &Linux, container: &mut ContainerSpec) -> Result<()> {
 }
 
 fn namespaces(linux: Option<&Linux>, container: &mut ContainerSpec) -> Result<()> {
-    match namespace(linux, LinuxNamespaceType::Mount) {
-        Listed::New => {}
-        Listed::No => {
-            return Err(unsupported(
-                "linux.namespaces",
-                "lists no mount namespace: a container always has its own",
-            ));
-        }
-        Listed::At(path) => {
-            return Err(unsupported(
-                "linux.namespaces",
-                format!(
-                    "the mount namespace at {} cannot be joined: a container always has its own",
-                    path.display()
-                ),
-            ));
-        }
-    }
+    container.mount_namespace = match namespace(linux, LinuxNamespaceType::Mount) {
+        Listed::New => MountNamespace::Container,
+        Listed::No => MountNamespace::Host,
+        Listed::At(path) => MountNamespace::Path(path.to_path_buf()),
+    };
     container.pid = Some(match namespace(linux, LinuxNamespaceType::Pid) {
         Listed::New => PidMode::Container,
         Listed::No => PidMode::Host,

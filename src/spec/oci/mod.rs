@@ -13,6 +13,7 @@
 //! Nothing of the library's defaults is added: a configuration without seccomp, masked paths or capabilities is a
 //! container without them.
 
+mod bundle;
 mod container;
 mod features;
 mod hooks;
@@ -20,20 +21,16 @@ mod pod;
 mod process;
 mod resources;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxResources, Spec};
 
 use super::{ContainerSpec, IdMapping, IdMappings, PodSpec, Resources};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
+pub use bundle::Bundle;
 pub use features::features;
 pub use resources::cpu_weight;
-
-/// The file of a bundle that holds the configuration.
-const CONFIG: &str = "config.json";
-/// Bytes of a configuration: a bound before it is parsed (CVE-2021-43784).
-const MAX_CONFIG: u64 = 8 << 20;
 
 impl ContainerSpec {
     /// The container of an OCI configuration, without what is the pod's. Its name is `main` until it is given another.
@@ -50,8 +47,7 @@ impl ContainerSpec {
     /// # Errors
     /// As [`from_oci`](Self::from_oci), and whatever reading the file gives.
     pub fn from_bundle(bundle: impl AsRef<Path>) -> Result<ContainerSpec> {
-        let bundle = absolute_bundle(bundle.as_ref())?;
-        container::import(&load(&bundle)?, Some(&bundle))
+        Bundle::without_warnings(bundle.as_ref())?.container()
     }
 }
 
@@ -80,34 +76,18 @@ impl PodSpec {
     /// # Errors
     /// As [`ContainerSpec::from_bundle`].
     pub fn from_bundle(name: impl Into<String>, bundle: impl AsRef<Path>) -> Result<PodSpec> {
-        pod::import(name.into(), &load(&absolute_bundle(bundle.as_ref())?)?)
+        Bundle::without_warnings(bundle.as_ref())?.pod(name)
     }
 }
 
-fn absolute_bundle(bundle: &Path) -> Result<PathBuf> {
-    std::path::absolute(bundle).step("find the bundle", bundle.display())
-}
-
-/// Reads the configuration of a bundle.
-///
-/// # Errors
-/// `InvalidSpec` with the place in the file for what is no OCI configuration.
-fn load(bundle: &Path) -> Result<Spec> {
-    use std::io::Read;
-    let path = bundle.join(CONFIG);
-    let file = std::fs::File::open(&path).step("open", path.display())?;
-    let mut text = String::new();
-    let read = file.take(MAX_CONFIG + 1).read_to_string(&mut text).step("read", path.display())?;
-    if read as u64 > MAX_CONFIG {
-        return Err(wrong("config.json", format!("is larger than {MAX_CONFIG} bytes")));
-    }
-    parse(&text).map_err(|error| error.within(path.display().to_string()))
-}
-
-/// Parses a configuration.
+/// A configuration as text.
+#[cfg(any(test, fuzzing))]
 pub(crate) fn parse(text: &str) -> Result<Spec> {
-    let mut json: serde_json::Value =
-        serde_json::from_str(text).map_err(|e| wrong("config.json", e.to_string()))?;
+    model(serde_json::from_str(text).map_err(|error| wrong("config.json", error.to_string()))?)
+}
+
+/// The configuration in the model of it.
+fn model(mut json: serde_json::Value) -> Result<Spec> {
     // Younger than the model of the configuration: what that does not know must not be lost.
     const UNMODELLED: [&str; 2] = ["/linux/intelRdt/schemata", "/linux/intelRdt/enableMonitoring"];
     if let Some(pointer) = UNMODELLED.iter().find(|pointer| json.pointer(pointer).is_some()) {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::spec::{
-    CgroupNamespace, DeviceRuleKind, Limit, MountKind, NamespaceMode, PidMode, Propagation, Resources,
-    Rootfs, SeccompProfile, TimeNamespace, UserMode,
+    CgroupNamespace, DeviceRuleKind, Limit, MountKind, MountNamespace, NamespaceMode, PidMode, Propagation,
+    Resources, Rootfs, SeccompProfile, TimeNamespace, UserMode,
 };
 
 /// What `runc spec` writes, shortened, with places to put something.
@@ -76,14 +76,16 @@ fn namespaces_are_new_given_or_the_hosts() {
     assert_eq!(spec.pid, Some(PidMode::Path("/run/p".into())));
     assert_eq!(spec.cgroup_namespace, CgroupNamespace::Path("/run/c".into()));
     assert_eq!(spec.time, TimeNamespace::Path("/run/t".into()));
-    for (list, text) in [
-        (r#"{"type": "pid"}"#, "no mount namespace"),
-        (r#"{"type": "mount", "path": "/run/m"}"#, "cannot be joined"),
-        (r#"{"type": "mount"}, {"type": "mount"}"#, "twice"),
+    for (list, mode) in [
+        (r#"{"type": "pid"}"#, MountNamespace::Host),
+        (r#"{"type": "mount", "path": "/run/m"}"#, MountNamespace::Path("/run/m".into())),
+        (r#"{"type": "mount", "path": ""}"#, MountNamespace::Container),
     ] {
-        let error = ContainerSpec::from_oci(&listed(list)).unwrap_err().to_string();
-        assert!(error.contains(text), "{list}: {error}");
+        assert_eq!(ContainerSpec::from_oci(&listed(list)).unwrap().mount_namespace, mode);
     }
+    let twice = listed(r#"{"type": "mount"}, {"type": "mount"}"#);
+    let error = ContainerSpec::from_oci(&twice).unwrap_err().to_string();
+    assert!(error.contains("twice"), "{error}");
 }
 
 #[test]

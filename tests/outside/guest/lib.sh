@@ -3,7 +3,7 @@
 
 passed=0 failed=0 skipped=0
 out='' status=0
-limit=60          # seconds for one command, on an emulated processor
+limit=180         # seconds for one command, on an emulated processor that may be slow
 
 # run COMMAND... : run it with what it prints in $out and its exit status in $status.
 run() {
@@ -41,9 +41,9 @@ unlike() { [ "$status" = 0 ] && ! like "$1"; }                # it succeeded, an
 ended() { [ "$status" = "$1" ]; }
 refused() { [ "$status" != 0 ]; }
 
-# until_true COMMAND... : wait for up to 20 s for it to succeed.
+# until_true COMMAND... : wait for up to 60 s, and longer on a slow machine, for it to succeed.
 until_true() {
-  for _ in $(seq 100); do
+  for _ in $(seq 300); do
     "$@" >/dev/null 2>&1 && return 0
     sleep 0.2
   done

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use pericarp::spec::{Hook, Hooks};
-use pericarp::{ContainerSpec, ErrorKind, Rootfs};
+use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, Rootfs};
 
 use crate::support::fixture::{say, script};
 use crate::support::{Fixture, Outcome, PASS};
@@ -17,6 +17,7 @@ crate::tests![
     a_failing_hook_fails_its_step_and_is_quoted,
     a_hook_that_hangs_is_killed,
     poststop_hooks_run_however_a_container_goes,
+    a_program_goes_on_when_a_hook_after_its_start_fails,
     wrong_hooks_are_refused,
 ];
 
@@ -77,10 +78,12 @@ fn hooks_run_in_order_and_are_told_the_state() -> Outcome {
     );
     for (_, state) in &made {
         assert_eq!(state["ociVersion"], "1.2.0");
-        assert_eq!((&state["id"], &state["status"]), (&"some-id".into(), &"creating".into()));
+        assert_eq!(state["id"], "some-id");
         assert_eq!((&state["pid"], &state["bundle"]), (&pid.into(), &"/some/bundle".into()));
         assert_eq!(state["annotations"]["a"], "b");
     }
+    let statuses: Vec<_> = made.iter().map(|(_, state)| state["status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["created", "creating", "creating"]);
     container.start()?;
     let started = lines(fs::read_to_string(&log)?);
     assert_eq!((&*started[3].0, &started[3].1["status"]), ("poststart", &"running".into()));
@@ -190,7 +193,6 @@ fn a_failing_hook_fails_its_step_and_is_quoted() -> Outcome {
     let container = pod.create_container(&failing(&|hooks| hooks.poststart.push(sh("exit 5"))))?;
     let error = container.start().unwrap_err().to_string();
     assert!(error.contains("poststart hook") && error.contains("exited with 5"), "{error}");
-    assert_eq!(container.wait()?.code(), 128 + libc::SIGKILL, "the container was ended");
     container.remove()?;
     PASS
 }
@@ -209,6 +211,26 @@ fn a_hook_that_hangs_is_killed() -> Outcome {
     PASS
 }
 
+fn a_program_goes_on_when_a_hook_after_its_start_fails() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let log = fixture.path("log");
+    let after = sh(&format!("echo after >>{}", log.display()));
+    for detached in [false, true] {
+        let all = hooks(|hooks| hooks.poststart.extend([sh("exit 5"), after.clone(), Hook::new("/no/such")]));
+        let container =
+            pod.create_container(&script("main", "exec sleep 1000").hooks(all).detached(detached))?;
+        let error = container.start().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Hook, "{error}");
+        assert!(error.to_string().contains("exited with 5"), "the first failure is told: {error}");
+        assert_eq!(container.status()?, ContainerStatus::Running);
+        assert_eq!(container.start().unwrap_err().kind(), ErrorKind::WrongState, "it was started");
+        container.remove()?;
+    }
+    assert_eq!(fs::read_to_string(&log)?, "after\nafter\n", "hooks after one that failed are run");
+    PASS
+}
+
 fn poststop_hooks_run_however_a_container_goes() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -224,7 +246,7 @@ fn poststop_hooks_run_however_a_container_goes() -> Outcome {
     assert_eq!(pod.container("failed").unwrap_err().kind(), ErrorKind::NotFound, "it is gone all the same");
     pod.create_container(&spec("with-pod", 6))?.start()?;
     let error = pod.remove().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Exec, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Hook, "{error}");
     assert_eq!(fixture.node.open_pod("web").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(fs::read_to_string(&log)?, "ran\nfailed\nwith-pod\n");
     PASS

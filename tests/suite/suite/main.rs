@@ -10,6 +10,7 @@ mod robust;
 mod support;
 
 mod attributes;
+mod callers;
 mod cgroup_path;
 mod cgroups;
 mod custom_seccomp;
@@ -30,6 +31,7 @@ mod ipc_payload;
 mod lifecycle;
 mod limits;
 mod memory;
+mod mount_namespace;
 mod mounts;
 mod namespaces;
 mod netdev;
@@ -105,6 +107,8 @@ fn main() {
     let tests: Vec<Trial> = [
         cgroup_path::tests(),
         attributes::tests(),
+        callers::tests(),
+        mount_namespace::tests(),
         cgroups::tests(),
         custom_seccomp::tests(),
         defaults::tests(),

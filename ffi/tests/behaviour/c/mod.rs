@@ -89,6 +89,7 @@ const CODES: &[(c_int, ErrorKind, c_int)] = &[
     (PERICARP_ERROR_CORRUPT_STATE, ErrorKind::CorruptState, libc::EUCLEAN),
     (PERICARP_ERROR_EXEC, ErrorKind::Exec, libc::ENOEXEC),
     (PERICARP_ERROR_STATUS_LOST, ErrorKind::StatusLost, libc::ECHILD),
+    (PERICARP_ERROR_HOOK, ErrorKind::Hook, libc::EPROTO),
     (PERICARP_ERROR_SYSTEM, ErrorKind::System, libc::EIO),
 ];
 

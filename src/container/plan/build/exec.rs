@@ -37,10 +37,13 @@ impl Build<'_> {
     pub(super) fn arrive(&mut self) {
         match self.inside {
             None => {
-                self.plan.step(Step::Pivot);
+                self.enter_mounts();
                 self.root_propagation();
             }
-            Some(process) => self.plan.step(Step::JoinProcess { process, namespaces: 0 }),
+            Some(process) => {
+                let root = self.root_of_first();
+                self.plan.step(Step::JoinProcess { process, namespaces: 0, root });
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod devices;
+mod elsewhere;
 mod exec;
 mod mounts;
 mod process;
@@ -63,6 +64,9 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
             "detached",
             "the pod is ephemeral: it ends with the program that made it",
         ));
+    }
+    if !container.mount_namespace.is_container() {
+        elsewhere::check(pod, container)?;
     }
     let mut build = Build {
         plan: Plan::new(),

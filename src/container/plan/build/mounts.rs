@@ -6,7 +6,7 @@ use super::Build;
 use crate::container::plan::step::{Create, Step, Target};
 use crate::container::plan::{Slot, Source, Spread};
 use crate::error::{Error, Result};
-use crate::spec::{CgroupNamespace, Mount, MountKind, NamespaceMode, PidMode};
+use crate::spec::{CgroupNamespace, Mount, MountKind, NamespaceMode, PidMode, Propagation};
 use crate::sys::mount::{AttributeChange, attr};
 
 impl Build<'_> {
@@ -101,7 +101,8 @@ impl Build<'_> {
                 target = Target::Anywhere;
                 let mut options = vec![("mode", format!("{:o}", mode.unwrap_or(0o1777)))];
                 options.extend(size.map(|size| ("size", size.to_string())));
-                let data = self.options_of_host(mount)?;
+                let mut data = self.options_of_host(mount)?;
+                data.extend(mount.source_name.iter().map(|name| format!("source={name}")));
                 (self.new_filesystem_with("tmpfs", options, attributes, &data), "a tmpfs".to_string())
             }
             MountKind::Volume { name, sub_path } => {
@@ -178,6 +179,9 @@ impl Build<'_> {
             let keep_mode = matches!(mount.kind, MountKind::Tmpfs { mode: Some(_), .. })
                 || mount.data.iter().any(with_mode);
             self.plan.step(Step::CopyUp { slot, path: path.clone(), keep_mode });
+        }
+        if is_tmpfs && mount.propagation != Propagation::Private {
+            self.plan.step(Step::Propagate { slot, propagation: mount.propagation, path: path.clone() });
         }
         self.mount_at(slot, what, path.clone(), create, target);
         if let Some(place) =

@@ -7,7 +7,7 @@ use crate::container::plan::step::Step;
 use crate::container::plan::{Slot, Source};
 use crate::container::seccomp::{self, Program};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{ContainerSpec, PidMode, SeccompProfile, Stdio};
+use crate::spec::{ContainerSpec, PidMode, SeccompProfile, Stdio, User};
 use crate::sys::namespace::Kind;
 
 /// Where programs are looked for when the environment has no `PATH`, as in Docker and containerd.
@@ -60,6 +60,10 @@ impl Build<'_> {
         }
         self.last_attributes(enters_pid)?;
         let filter = filter(container)?.map(Step::Seccomp);
+        let early = filter.is_some() && !security.no_new_privileges;
+        if early {
+            self.look_as_user()?;
+        }
         // Loading a filter takes CAP_SYS_ADMIN or no_new_privs: with the latter it comes last.
         let late = if security.no_new_privileges {
             filter
@@ -77,7 +81,9 @@ impl Build<'_> {
             self.plan.step(Step::NoNewPrivileges);
         }
         self.plan.step(Step::Umask(container.umask));
-        self.plan.step(Step::Chdir { path: container.cwd.display().to_string() });
+        if !early {
+            self.plan.step(Step::Chdir { path: container.cwd.display().to_string() });
+        }
         if enters_pid {
             self.plan.step(Step::EnterPid);
         }
@@ -85,9 +91,9 @@ impl Build<'_> {
             self.plan.step(Step::ControllingTerminal);
         }
         if container.detached {
-            // Who makes it learns that there is no such program: who starts it may be another one.
-            let (candidates, _) = self.program()?;
-            self.plan.step(Step::FindProgram { candidates });
+            if !early {
+                self.find_program()?;
+            }
             let slot = self.plan.source(Source::StartSocket);
             self.plan.step(Step::BarrierForAll { slot });
         } else {
@@ -96,6 +102,24 @@ impl Build<'_> {
         self.plan.steps.extend(late);
         self.start_hooks(state);
         self.exec()
+    }
+
+    /// A filter that is loaded before the change of identity need not let anything through but that, so that files are
+    /// looked at before it, as the user.
+    fn look_as_user(&mut self) -> Result<()> {
+        let User { uid, gid, additional_gids: groups } = self.container.user.clone();
+        self.plan.step(Step::LookAs { uid, gid, groups });
+        self.plan.step(Step::Chdir { path: self.container.cwd.display().to_string() });
+        self.find_program()
+    }
+
+    /// Who makes a detached container learns that there is no such program: who starts it may be another one.
+    fn find_program(&mut self) -> Result<()> {
+        if self.container.detached {
+            let (candidates, _) = self.program()?;
+            self.plan.step(Step::FindProgram { candidates });
+        }
+        Ok(())
     }
 
     /// Whether the process enters a PID namespace of others.

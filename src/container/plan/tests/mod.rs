@@ -74,7 +74,9 @@ impl<'a> Fields<'a> {
 /// The fields of an operation in the order in which init reads them; see `init/`.
 fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
     match operation {
-        wire::JOIN | wire::JOIN_PROCESS => f.u32().and(f.u32()).map(drop),
+        wire::JOIN => f.u32().and(f.u32()).map(drop),
+        wire::JOIN_PROCESS => (0..3).try_for_each(|_| f.u32().map(drop)),
+        wire::ENTER_MOUNTS => f.u32().map(drop),
         wire::UNSHARE | wire::UMASK | wire::SEND_FD | wire::BARRIER_FOR_ALL => f.u32().map(drop),
         wire::NEW_FILESYSTEM => {
             f.u32()?;
@@ -87,6 +89,10 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             Ok(())
         }
         wire::OWN_FILES => f.u32().and(f.u32()).map(drop),
+        wire::LOOK_AS => {
+            (0..3).try_for_each(|_| f.u32().map(drop))?;
+            f.bytes()
+        }
         wire::ENTER_USER => f.u32().map(drop),
         wire::COPY_ROOT => f.text(),
         wire::TAKE_ROOT_BACK => f.text().and_then(|()| f.text()),

@@ -61,8 +61,8 @@ fn operations_have_numbers_of_their_own() {
             Step::WriteProc { .. } | Step::SetSysctl { .. } => "write".into(),
             step => format!("{step:?}").split([' ', '(', '{']).next().unwrap().to_string(),
         };
-        // This one is another in words only.
-        if let Step::MountReadonly { .. } = step {
+        // These are another in words only.
+        if let Step::MountReadonly { .. } | Step::Propagate { .. } = step {
             continue;
         }
         let other = seen.insert(expected(&step).0, name.clone());

@@ -149,6 +149,11 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
             }),
             (propagation(), any::<bool>())
                 .prop_map(|(propagation, recursive)| Step::RootPropagation { propagation, recursive }),
+            (slot(), propagation()).prop_map(|(slot, propagation)| Step::Propagate {
+                slot,
+                propagation,
+                path: String::new()
+            }),
             (device(), target_of()).prop_map(|(device, target)| Step::Device { device, target }),
             slot().prop_map(|slot| Step::MountReadonly { slot, path: String::new() }),
             (slot(), name(), name()).prop_map(|(slot, name, target)| Step::SymlinkAt { slot, name, target }),
@@ -193,13 +198,8 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         slot().prop_map(|slot| Step::EnterUser { slot }),
         (any::<u32>(), any::<u32>()).prop_map(|(uid, gid)| Step::OwnFiles { uid, gid }),
         any::<i32>().prop_map(|flags| Step::Unshare(CloneFlags::from_bits_retain(flags))),
-        (text(), any::<[u32; 5]>()).prop_map(|(name, [mode, uid, gid, messages, size])| Step::MakeQueue {
-            name,
-            mode,
-            uid,
-            gid,
-            messages,
-            size
+        (text(), any::<[u32; 5]>()).prop_map(|(name, [mode, uid, gid, messages, size])| {
+            Step::MakeQueue { name, mode, uid, gid, messages, size }
         }),
         (slot(), text(), text()).prop_map(|(proc, path, value)| Step::SetSysctl {
             proc,
@@ -213,16 +213,33 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
                 Step::Terminal { slot, devpts, console, user, size: ConsoleSize { width, height } }
             }
         ),
-        (slot(), any::<u32>()).prop_map(|(process, namespaces)| Step::JoinProcess { process, namespaces }),
+        (slot(), any::<u32>(), option::of(slot()))
+            .prop_map(|(process, namespaces, root)| Step::JoinProcess { process, namespaces, root }),
+        slot().prop_map(|slot| Step::EnterMounts { slot }),
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
         vec(text(), 0..5).prop_map(|candidates| Step::FindProgram { candidates }),
         vec(slot(), 0..5).prop_map(Step::Preserve),
         any::<u32>().prop_map(Step::KeepOpen),
+        (any::<u32>(), any::<u32>(), vec(any::<u32>(), 0..20)).prop_map(|(uid, gid, groups)| Step::LookAs {
+            uid,
+            gid,
+            groups
+        }),
         (slot(), text(), vec(text(), 0..5), vec(text(), 0..5), proptest::option::of(any::<u32>()))
             .prop_map(|(stdin, path, args, env, timeout)| Step::RunHook { stdin, path, args, env, timeout }),
     ];
     prop_oneof![2 => mounts, 3 => process, 1 => select(without_fields)]
+}
+
+/// linux/mount.h
+fn mount_flag(propagation: Propagation) -> u64 {
+    match propagation {
+        Propagation::Unbindable => 1 << 17,
+        Propagation::Private => 1 << 18,
+        Propagation::Slave => 1 << 19,
+        Propagation::Shared => 1 << 20,
+    }
 }
 
 /// What init is to read of a step: written by hand from what the operation means.
@@ -233,6 +250,10 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
     match step {
         Step::EnterUser { slot } => (wire::ENTER_USER, vec![s(slot)]),
         Step::OwnFiles { uid, gid } => (wire::OWN_FILES, vec![n(*uid), n(*gid)]),
+        Step::LookAs { uid, gid, groups } => {
+            let bytes = groups.iter().flat_map(|gid| gid.to_le_bytes()).collect();
+            (wire::LOOK_AS, vec![n(*uid), n(*gid), n(groups.len() as u32), Field::Bytes(bytes)])
+        }
         Step::Unshare(flags) => (wire::UNSHARE, vec![n(flags.bits() as u32)]),
         Step::CopyRoot => (wire::COPY_ROOT, vec![t("/root")]),
         Step::TakeRootBack => (wire::TAKE_ROOT_BACK, vec![t("/root"), t("/host")]),
@@ -278,13 +299,12 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
             fields.extend(flags.iter().map(|flag| t(flag)));
             (wire::NEW_FILESYSTEM_WITH, fields)
         }
+        Step::Propagate { slot, propagation, .. } => {
+            let change = [0, 0, mount_flag(*propagation)].map(Field::U64);
+            (wire::SET_ATTRIBUTES, [s(slot), n(0)].into_iter().chain(change).collect())
+        }
         Step::RootPropagation { propagation, recursive } => {
-            let flag = match propagation {
-                Propagation::Unbindable => 1 << 17,
-                Propagation::Private => 1 << 18,
-                Propagation::Slave => 1 << 19,
-                Propagation::Shared => 1 << 20,
-            };
+            let flag = mount_flag(*propagation);
             (wire::ROOT_PROPAGATION, vec![n((*recursive).into()), Field::U64(flag)])
         }
         Step::CopyUp { slot, path, keep_mode } => {
@@ -353,7 +373,11 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
             )
         }
         Step::ControllingTerminal => (wire::CONTROLLING_TERMINAL, vec![]),
-        Step::JoinProcess { process, namespaces } => (wire::JOIN_PROCESS, vec![s(process), n(*namespaces)]),
+        Step::JoinProcess { process, namespaces, root } => {
+            let root = n(root.map_or(u32::MAX, |slot| slot.0));
+            (wire::JOIN_PROCESS, vec![s(process), n(*namespaces), root])
+        }
+        Step::EnterMounts { slot } => (wire::ENTER_MOUNTS, vec![s(slot)]),
         Step::BarrierForAll { slot } => (wire::BARRIER_FOR_ALL, vec![s(slot)]),
         Step::Exec { candidates, args, env } => {
             let counts = [candidates.len(), args.len(), env.len()].map(|count| n(count as u32));
