@@ -52,7 +52,7 @@ pub use oci_spec;
 pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};
-pub use node::{IdRange, IdRanges, Node, NodeOptions, Recovery};
+pub use node::{IdRange, IdRanges, Node, NodeOptions, NodeUser, Recovery};
 pub use pod::ipc::{
     IpcListing, MessageQueueInfo, SemaphoreSetInfo, SharedMemoryInfo, ShmObjectInfo, SysvMessageQueueInfo,
 };

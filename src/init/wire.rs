@@ -193,6 +193,10 @@ operations! {
     TERMINAL = 62,
     /// Make standard input the controlling terminal.
     CONTROLLING_TERMINAL = 63,
+    /// Let the groups be when the final identity is taken.
+    KEEP_GROUPS = 90,
+    /// Let the owner of the user namespace write its maps.
+    SHOW = 91,
 }
 
 /// The calls that a step can fail in, for messages.

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 
 use crate::error::{Context, Error, Result};
-use crate::sys::thread;
+use crate::sys::{thread, worker};
 
 /// Room for the child's few frames.
 const STACK: usize = 32 << 10;
@@ -97,6 +97,11 @@ impl Launch<'_> {
             stack_size: STACK as u64,
             ..CloneArgs::default()
         };
+        if worker::gives_children_away() {
+            // With the signal that the worker itself has.
+            args.flags |= libc::CLONE_PARENT as u64;
+            args.exit_signal = 0;
+        }
         if let Some(cgroup) = self.cgroup {
             args.flags |= CLONE_INTO_CGROUP;
             args.cgroup = cgroup.as_raw_fd() as u64;

@@ -14,6 +14,7 @@ pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod thread;
 pub(crate) mod tty;
+pub(crate) mod worker;
 
 use nix::errno::Errno;
 

@@ -344,5 +344,6 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.slot(*proc);
             wire::ENTER_TIME
         }
+        Step::KeepGroups => wire::KEEP_GROUPS,
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn spec(json: &[u8]) {
         UserMode::Mapped(ids) => Some(ids),
         UserMode::Auto { .. } | UserMode::Path(_) => Some(&any),
     };
-    let mut plan = match compile(&PodContext { spec: &pod, ids }, &container) {
+    let mut plan = match compile(&PodContext { spec: &pod, ids, ordinary: None }, &container) {
         Ok(plan) => plan,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
     };

@@ -233,6 +233,8 @@ pub(crate) enum Step {
     EnterTime {
         proc: Slot,
     },
+    /// In a user namespace that may not change them.
+    KeepGroups,
 }
 
 /// What to make where a mount goes, when nothing is there.
@@ -465,6 +467,7 @@ impl fmt::Display for Step {
             Step::UnshareTime => write!(f, "make a time namespace"),
             Step::JoinTime { .. } => write!(f, "join the time namespace"),
             Step::EnterTime { .. } => write!(f, "enter the time namespace"),
+            Step::KeepGroups => write!(f, "keep the groups"),
         }
     }
 }

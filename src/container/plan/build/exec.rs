@@ -26,6 +26,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
     };
     build.preserve();
     build.check_ids()?;
+    build.check_ordinary()?;
     build.first_affinity()?;
     build.plan.step(Step::Setsid);
     build.process()?;

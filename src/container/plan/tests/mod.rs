@@ -214,6 +214,8 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         | wire::ENTER_PID
         | wire::BARRIER
         | wire::CONTROLLING_TERMINAL
+        | wire::KEEP_GROUPS
+        | wire::SHOW
         | wire::REAP => Ok(()),
         _ => Err(Malformed),
     }

@@ -20,7 +20,7 @@ fn the_seeds_of_fuzzing_are_valid() {
         let plan = pod
             .validate()
             .and_then(|()| container.validate())
-            .and_then(|()| compile(&PodContext { spec: &pod, ids: None }, &container));
+            .and_then(|()| compile(&PodContext { spec: &pod, ids: None, ordinary: None }, &container));
         plan.unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     if let Ok(directory) = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/spec")) {
