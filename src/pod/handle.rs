@@ -167,6 +167,9 @@ impl Pod {
     /// The directory of the pod's cgroup; empty in a node without cgroups.
     pub fn cgroup_path(&self) -> PathBuf {
         let cgroups = &self.0.node.0.cgroups;
+        if !cgroups.exists() {
+            return PathBuf::new();
+        }
         self.spec()
             .cgroup
             .as_ref()

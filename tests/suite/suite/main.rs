@@ -40,6 +40,8 @@ mod programs;
 mod proof;
 mod recovery;
 mod rootfs;
+mod rootless;
+mod rootless_user;
 mod seccomp;
 mod security;
 mod sharedhost;
@@ -83,6 +85,7 @@ fn main() {
             programs::payload,
             proof::payload,
             recovery::payload,
+            rootless_user::payload,
             seccomp::payload,
             security::payload,
             sharedhost::payload,
@@ -129,6 +132,7 @@ fn main() {
         proof::tests(),
         recovery::tests(),
         rootfs::tests(),
+        rootless::tests(),
         seccomp::tests(),
         security::tests(),
         sharedhost::tests(),

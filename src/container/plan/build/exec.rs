@@ -25,8 +25,8 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         inside: Some(inside),
     };
     build.preserve();
-    build.check_ids()?;
     build.check_ordinary()?;
+    build.check_ids()?;
     build.first_affinity()?;
     build.plan.step(Step::Setsid);
     build.process()?;

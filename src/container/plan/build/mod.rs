@@ -80,8 +80,8 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         inside: None,
     };
     build.preserve();
-    build.check_ids()?;
     build.check_ordinary()?;
+    build.check_ids()?;
     build.namespaces();
     build.first_attributes()?;
     build.own_files();
