@@ -239,6 +239,12 @@ typedef struct pericarp_container_t pericarp_container_t;
 typedef struct pericarp_error_t pericarp_error_t;
 
 /**
+ * One output of a container for several readers: each byte goes to all who are attached, and the last ones are kept for
+ * those who come later.
+ */
+typedef struct pericarp_fanout_t pericarp_fanout_t;
+
+/**
  * The pods of this machine under one state directory. Several programs may open the same at the same time.
  */
 typedef struct pericarp_node_t pericarp_node_t;
@@ -1814,6 +1820,118 @@ int pericarp_terminal_name(int master,
 int pericarp_terminal_send_to(int master,
                               const char *path,
                               pericarp_error_t **err);
+
+/**
+ * Lets several readers have what comes from a pipe (`pericarp_container_take_stdout`), a terminal or a socket, and keeps its
+ * last `backlog` bytes (4096 to 1048576) for those who come later. Nobody else may read it. Something must let it work:
+ * a thread in `pericarp_fanout_run`, or a loop of events that calls `pericarp_fanout_pump`.
+ *
+ * `waits_for_slow` says what becomes of a reader that has not read more than the backlog: 0: it gets the end of the stream
+ * early; 1: everybody waits for it, and in the end the container.
+ *
+ * Ownership: `*out_fanout` is the caller's to give back with `pericarp_fanout_unref`. `source` stays the caller's, who
+ * may close it after the call.
+ * Errors: `INVALID_SPEC` for another backlog; `INVALID_ARGUMENT` when `source` is no descriptor; `SYSTEM` for a file that
+ * cannot be waited for, such as a regular one.
+ * Threads: any.
+ * Rust: `Fanout::new`.
+ */
+int pericarp_fanout_create(int source,
+                           size_t backlog,
+                           int waits_for_slow,
+                           pericarp_fanout_t **out_fanout,
+                           pericarp_error_t **err);
+
+/**
+ * One more reference, the same pointer. NULL for NULL.
+ *
+ * Ownership: the caller gets a reference to give back with `pericarp_fanout_unref`.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Clone` of `Fanout`.
+ */
+pericarp_fanout_t *pericarp_fanout_ref(const pericarp_fanout_t *fanout);
+
+/**
+ * Gives a reference back. With the last one the readers get the end of the stream.
+ *
+ * Ownership: takes the caller's reference to `fanout`, which may be NULL.
+ * Errors: none.
+ * Threads: any.
+ * Rust: `Drop` of `Fanout`.
+ */
+void pericarp_fanout_unref(pericarp_fanout_t *fanout);
+
+/**
+ * A new reader: the read end of a pipe, which has all that is kept, and gets what comes. It may come after the end of the
+ * stream. Closing it detaches the reader.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: `EXHAUSTED` when there are 256 readers, or no pipe of the backlog's size can be made.
+ * Threads: any.
+ * Rust: `Fanout::attach`.
+ */
+int pericarp_fanout_open_reader(const pericarp_fanout_t *fanout,
+                                int *out_fd,
+                                pericarp_error_t **err);
+
+/**
+ * The same without what is kept.
+ *
+ * Ownership: `*out_fd` is the caller's to close.
+ * Errors: as `pericarp_fanout_open_reader`.
+ * Threads: any.
+ * Rust: `Fanout::attach_from_now`.
+ */
+int pericarp_fanout_open_reader_from_now(const pericarp_fanout_t *fanout,
+                                         int *out_fd,
+                                         pericarp_error_t **err);
+
+/**
+ * A descriptor that is readable whenever `pericarp_fanout_pump` has something to do.
+ *
+ * Ownership: `*out_fd` stays the library's: do not close it. It is valid as long as the caller's reference to `fanout`.
+ * Errors: only those of arguments.
+ * Threads: any.
+ * Rust: `AsFd` of `Fanout`.
+ */
+int pericarp_fanout_borrow_fd(const pericarp_fanout_t *fanout,
+                              int *out_fd,
+                              pericarp_error_t **err);
+
+/**
+ * Does what can be done at once: reads, and writes to the readers. `*out_goes_on` becomes 0 when the stream has ended and
+ * each reader has got all, otherwise 1.
+ *
+ * Ownership: the caller keeps `fanout`.
+ * Errors: `SYSTEM` when the source cannot be read.
+ * Threads: any.
+ * Rust: `Fanout::pump`.
+ */
+int pericarp_fanout_pump(const pericarp_fanout_t *fanout,
+                         int *out_goes_on,
+                         pericarp_error_t **err);
+
+/**
+ * Works until the stream has ended and each reader has got all, or is gone. Who attaches later is served at once.
+ *
+ * Ownership: the caller keeps `fanout`.
+ * Errors: as `pericarp_fanout_pump`.
+ * Threads: any; blocks.
+ * Rust: `Fanout::run`.
+ */
+int pericarp_fanout_run(const pericarp_fanout_t *fanout,
+                        pericarp_error_t **err);
+
+/**
+ * How many readers are attached.
+ *
+ * Ownership: the caller keeps `fanout`.
+ * Errors: none; 0 for NULL.
+ * Threads: any.
+ * Rust: `Fanout::readers`.
+ */
+size_t pericarp_fanout_readers(const pericarp_fanout_t *fanout);
 
 /**
  * Takes the listener of a system call filter of the specification that notifies and names no `listenerPath`: whoever

@@ -7,14 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use super::{Child, Control, InitImage, Launch, Message};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::init::wire;
-use crate::sys::{self, pidfd, thread};
+use crate::sys::thread;
 
 /// A new user namespace that the caller owns. `map` gives the process of that id, which is in it, its ids.
 ///
@@ -33,21 +32,15 @@ pub(crate) fn make_own_user_namespace<P: AsFd + Sync>(
         let namespace =
             settle(&control).and_then(|()| map(child.pid)).and_then(|()| open(proc.as_fd(), child.pid));
         drop(control);
-        let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
-        let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut ended, PollTimeout::NONE) == Err(Errno::EINTR) {}
-        let _ = pidfd::reap(&child.pidfd);
+        child.end();
         namespace
     })
 }
 
 fn start(init: &InitImage, control: &OwnedFd) -> Result<Child> {
-    let plan = sys::fd::sealed_memfd(c"pericarp-plan", &plan(control.as_raw_fd()), false)
-        .and_then(sys::fd::clear_of_stdio)
-        .step("make", "the plan of a user namespace's process")?;
     let launch = Launch {
-        init: init.as_fd(),
-        plan: plan.as_fd(),
+        init,
+        plan: &plan(control.as_raw_fd()),
         inherited: &[control.as_raw_fd()],
         namespaces: CloneFlags::CLONE_NEWUSER,
         cgroup: None,

@@ -12,6 +12,7 @@ pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod pidfd;
+pub(crate) mod pipe;
 pub(crate) mod thread;
 pub(crate) mod tty;
 pub(crate) mod worker;

@@ -15,13 +15,13 @@
 )]
 
 use std::cell::Cell;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
+use super::fd::wait_readable;
 use super::{check, pidfd, thread};
 use crate::error::{Context, Error, ErrorKind, Result};
 
@@ -132,10 +132,8 @@ fn instead<T, W: FnOnce() -> Result<T>>(place: Place, work: W) -> Result<T> {
     result.step("start", "a worker of the library")?;
     // SAFETY: the kernel just made this file descriptor for us.
     let process = unsafe { OwnedFd::from_raw_fd(raw) };
-    debug_assert!(process.as_raw_fd() >= 0);
     // It has let go of the memory, and is about to end.
-    let mut ended = [PollFd::new(std::os::fd::AsFd::as_fd(&process), PollFlags::POLLIN)];
-    while poll(&mut ended, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    wait_readable(&process, None);
     let _ = pidfd::reap(&process);
     match job.result {
         Some(Ok(result)) => result,

@@ -33,6 +33,7 @@ const SOURCES: &[&str] = &[
     "update",
     "exec",
     "terminal",
+    "fanout",
     "seccomp",
 ];
 

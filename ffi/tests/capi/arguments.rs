@@ -1,6 +1,7 @@
 //! NULL and garbage for every parameter of every function, as the header declares them.
 
 use std::ffi::{CStr, c_char};
+use std::os::fd::AsRawFd;
 
 use libtest_mimic::Failed;
 
@@ -56,6 +57,7 @@ struct Objects<'a> {
     pod: usize,
     container: usize,
     process: usize,
+    fanout: usize,
     _directory: tempfile::TempDir,
 }
 
@@ -67,7 +69,7 @@ impl<'a> Objects<'a> {
         let cgroup = cgroup.replace(['(', ')'], "-");
         let options = [48, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0];
         let mut objects =
-            Objects { library, node: 0, pod: 0, container: 0, process: 0, _directory: directory };
+            Objects { library, node: 0, pod: 0, container: 0, process: 0, fanout: 0, _directory: directory };
         let options = options.as_ptr().expose_provenance();
         objects.node = must(library, "pericarp_node_open", &[options])?;
         let json = c"{\"name\": \"p\", \"ephemeral\": true}".as_ptr().expose_provenance();
@@ -78,6 +80,8 @@ impl<'a> Objects<'a> {
         objects.container = must(library, "pericarp_pod_create_container", &[objects.pod, json, 0])?;
         let json = c"{\"args\": [\"sleep\", \"1000\"]}".as_ptr().expose_provenance();
         objects.process = must(library, "pericarp_container_exec", &[objects.container, json, 0])?;
+        let (source, _) = std::io::pipe()?;
+        objects.fanout = must(library, "pericarp_fanout_create", &[source.as_raw_fd() as usize, 4096, 0])?;
         Ok(objects)
     }
 
@@ -88,6 +92,7 @@ impl<'a> Objects<'a> {
             "const pericarp_pod_t *" => self.pod,
             "const pericarp_container_t *" => self.container,
             "const pericarp_process_t *" => self.process,
+            "const pericarp_fanout_t *" => self.fanout,
             "const char *" => c"x".as_ptr().expose_provenance(),
             "pericarp_exit_status_t *" => structure.address(),
             _ if kind.starts_with("const pericarp_") => structure.address(),
@@ -102,6 +107,7 @@ impl Drop for Objects<'_> {
         for (name, handle) in [
             ("pericarp_pod_remove", self.pod),
             ("pericarp_process_unref", self.process),
+            ("pericarp_fanout_unref", self.fanout),
             ("pericarp_container_unref", self.container),
             ("pericarp_pod_unref", self.pod),
             ("pericarp_node_remove", self.node),

@@ -20,6 +20,7 @@ const TYPES: &[(&str, &str)] = &[
     ("Container", "impl Container {"),
     ("Process", "impl Process {"),
     ("Terminal", "impl Terminal {"),
+    ("Fanout", "impl Fanout {"),
 ];
 
 /// Methods that C has no function for, and why.

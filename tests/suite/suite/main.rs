@@ -20,6 +20,7 @@ mod ending;
 mod errors;
 mod exec;
 mod failures;
+mod fanout;
 mod faults;
 mod hooks;
 mod host;
@@ -112,6 +113,7 @@ fn main() {
         errors::tests(),
         exec::tests(),
         failures::tests(),
+        fanout::tests(),
         faults::tests(),
         hooks::tests(),
         hostile::tests(),
