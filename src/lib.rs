@@ -29,7 +29,8 @@
 //!
 //! # Needs
 //!
-//! Linux 6.1 or later, cgroup v2 (a hybrid with v1 is enough for pods without limits), and root.
+//! Linux 6.1 or later, cgroup v2 (a hybrid with v1 is enough for pods without limits), and root; or an ordinary user, whose
+//! pods end with the program ([`NodeOptions::for_user`]).
 
 #![deny(missing_docs)]
 

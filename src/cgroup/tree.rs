@@ -50,6 +50,12 @@ impl Tree {
             CgroupParent::Path(path) if path.is_absolute() => {
                 (Dir::top(open_cgroup2_dir(path)?, path.clone()), Vec::new())
             }
+            CgroupParent::None if root => {
+                return Err(Error::invalid(
+                    "cgroup_parent",
+                    "root cannot do without cgroups, which guard the machine's devices: give a name or a path",
+                ));
+            }
             CgroupParent::None => {
                 let (controllers, available) = Default::default();
                 return Ok(Tree {

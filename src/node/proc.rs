@@ -107,11 +107,6 @@ impl Proc {
         })
     }
 
-    /// Sets the NIS domain name in the UTS namespace of the calling thread.
-    pub(crate) fn set_domainname(&self, name: &str) -> Result<()> {
-        self.set_sysctl("kernel.domainname", name)
-    }
-
     /// What identifies a boot of the machine.
     pub(crate) fn boot_id(&self) -> &str {
         &self.boot_id

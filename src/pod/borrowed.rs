@@ -55,6 +55,17 @@ impl Borrowed {
     }
 }
 
+/// A proc for pins, where shared memory objects get their names by it (see `ipc/shm.rs`). In a worker as above.
+pub(super) fn open_proc() -> Result<OwnedFd> {
+    unshare(CloneFlags::CLONE_NEWNS).step("copy", "the mounts of the machine")?;
+    whole(c"/proc")
+}
+
+pub(super) fn attach_proc(proc: &OwnedFd) -> nix::Result<()> {
+    mkdir(c"/proc", Mode::from_bits_retain(0o755))?;
+    attach(proc.as_fd(), AT_FDCWD, c"/proc")
+}
+
 /// With all that is mounted below it: what covers something of a filesystem goes with it.
 fn whole(path: &CStr) -> Result<OwnedFd> {
     clone_tree(AT_FDCWD, path, true)

@@ -22,9 +22,9 @@ use crate::spec::{
     IdMappings, NamespaceMode, PidMode, PodSpec, Propagation, SysctlNamespace, UserMode, VolumeSource,
     sysctl_namespace,
 };
-use crate::sys::loopback;
 use crate::sys::mount::{attr, clone_tree, new_filesystem};
 use crate::sys::namespace::{self, Kind};
+use crate::sys::{loopback, uts};
 
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
@@ -192,7 +192,7 @@ fn make_shared(
         let hostname = spec.effective_hostname();
         nix::unistd::sethostname(&hostname).step("set the host name to", &hostname)?;
         if let Some(domainname) = &spec.domainname {
-            node.0.proc.set_domainname(domainname)?;
+            uts::set_domainname(domainname).step("set the domain name to", domainname)?;
         }
     }
     if spec.namespaces.network == NamespaceMode::Pod {

@@ -27,7 +27,7 @@ use crate::node::{Proc, Realm};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{mount as fs, thread};
 
-use super::borrowed::Borrowed;
+use super::borrowed::{self, Borrowed};
 
 /// The file in the state directory that the pins namespace is mounted on.
 const PINS: &str = "pins";
@@ -55,7 +55,7 @@ pub(crate) fn open_or_make(dir: &OwnedFd, path: &Path, proc: &Proc) -> Result<(O
     let pins = match found {
         Some(pins) => pins,
         None => in_order(|| {
-            let pins = make_pins(path, proc)?;
+            let pins = make_pins(path, proc, false)?;
             Ok(pin_on_host(dir, path, &pins)?.then_some(pins))
         })?,
     };
@@ -66,7 +66,7 @@ pub(crate) fn open_or_make(dir: &OwnedFd, path: &Path, proc: &Proc) -> Result<(O
 /// Makes the two namespaces. They live while the descriptor of pins is open.
 pub(crate) fn make(path: &Path, proc: &Proc, realm: &Realm) -> Result<(OwnedFd, OwnedFd)> {
     let make = || {
-        let pins = make_pins(path, proc)?;
+        let pins = make_pins(path, proc, realm.is_user())?;
         let template = open_or_make_template(&pins, path, proc, realm.is_user())?;
         Ok((pins, template))
     };
@@ -106,11 +106,13 @@ fn move_to_processor(number: usize) -> nix::Result<()> {
     sched_setaffinity(this, &one)
 }
 
-fn make_pins(path: &Path, proc: &Proc) -> Result<OwnedFd> {
+fn make_pins(path: &Path, proc: &Proc, user: bool) -> Result<OwnedFd> {
     // A thread of its own, which inherits the processor of the one that asks.
     thread::run(|| {
+        let machines = if user { Some(borrowed::open_proc()?) } else { None };
         new_namespace(path)?;
         mkdir(PODS, Mode::S_IRWXU).step("make", "the pins namespace's pods directory")?;
+        machines.map_or(Ok(()), |proc| borrowed::attach_proc(&proc)).step("attach", "a proc in pins")?;
         namespace::of_this_thread(proc, Kind::Mount).step("open", "the pins namespace")
     })
 }

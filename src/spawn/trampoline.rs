@@ -129,7 +129,14 @@ impl Launch<'_> {
         // keeps this thread here until the child has executed init or ended. `task` is valid as long.
         let pid = thread::with_all_signals_blocked(|| unsafe { clone3(&args, &raw const task) });
         if pid < 0 {
-            return Err(Errno::from_raw(-pid as i32)).step("clone3", "a process for init");
+            let error = Error::system(Errno::from_raw(-pid as i32), "clone3").on("a process for init");
+            return Err(match error.errno() {
+                Some(libc::EACCES) => error.because(
+                    "it may not be born in its cgroup: an ordinary user's program must itself be in the cgroup that was \
+                     delegated, or in one below",
+                ),
+                _ => error,
+            });
         }
         // SAFETY: CLONE_PIDFD stored a new file descriptor there.
         let child = Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pericarp::spec::{
     Capabilities, Capability, Device, DeviceAccess, DeviceRule, DeviceRuleKind, ExecSpec, IpcObjects,
-    PidMode, SeccompProfile, Security, Stdio, UserMode,
+    PidMode, SeccompProfile, Security, ShmObjectSpec, Stdio, UserMode,
 };
 use pericarp::{
     CgroupParent, Container, ContainerSpec, ContainerStatus, ErrorKind, Mount, NamespaceKind, Node,
@@ -195,7 +195,7 @@ fn refused() {
     says(error, ErrorKind::PermissionDenied, &["NodeOptions::for_user"]);
     // The usual cgroup is root's.
     let usual = options().cgroup_parent(CgroupParent::default());
-    says(Node::open(&usual).expect_err("not root's"), ErrorKind::PermissionDenied, &["cgroup"]);
+    says(Node::open(&usual).expect_err("not root's"), ErrorKind::PermissionDenied, &["CgroupParent::None"]);
     let node = node();
     let persistent = node.create_pod(&PodSpec::new("mine")).expect_err("nothing keeps it");
     says(persistent, ErrorKind::Unsupported, &["outlives", "say ephemeral"]);
@@ -215,6 +215,12 @@ fn refused() {
     says(create(script("disk", "true").device(disk)), ErrorKind::Unsupported, &["/dev/disk", "source"]);
     let rule = DeviceRule::deny(DeviceRuleKind::All, None, None, DeviceAccess::READ);
     says(create(script("rule", "true").device_rule(rule)), ErrorKind::Unsupported, &["deviceRules"]);
+    let tracer = Security::default().capabilities(Capabilities::default().with(Capability::CAP_SYS_PTRACE));
+    says(
+        create(script("tracer", "true").security(tracer)),
+        ErrorKind::Unsupported,
+        &["CAP_SYS_PTRACE", "workers"],
+    );
     assert!(pod.containers().expect("the containers").is_empty());
     end(node, pod);
 }
@@ -237,9 +243,8 @@ fn directory() {
 }
 
 /// Whatever could do anything to the machine.
-const PRIVILEGES: [Capability; 14] = [
+const PRIVILEGES: [Capability; 13] = [
     Capability::CAP_SYS_ADMIN,
-    Capability::CAP_SYS_PTRACE,
     Capability::CAP_SYS_RAWIO,
     Capability::CAP_SYS_MODULE,
     Capability::CAP_SYS_BOOT,
@@ -302,6 +307,7 @@ fn files() {
     fs::create_dir(here("data")).expect("make a directory");
     let spec = spec("mine")
         .ipc(ipc)
+        .domainname("somewhere")
         .hostname_files(true)
         .sysctl("net.ipv4.ip_unprivileged_port_start", "80")
         .volume(Volume::tmpfs("scratch", 1 << 20))
@@ -311,6 +317,9 @@ fn files() {
     assert_eq!((list.shm.len(), list.mqueues.len(), list.sysv_shm.len(), list.sysv_sem.len()), (1, 1, 1, 1));
     pod.ipc().remove_sysv_sem(7).expect("remove");
     pod.ipc().open_shm_object("ring", true).expect("open");
+    let more = ShmObjectSpec { name: "more".into(), size: 4096, mode: 0o600, uid: 0, gid: 0 };
+    pod.ipc().create_shm_object(&more).expect("make");
+    assert_eq!(facts(&pod, |spec| spec).domainname, "somewhere");
     // A layer of the user's own, with a shell that needs no other file.
     let lower = here("lower");
     for name in ["", "bin", "proc", "sys", "dev", "etc", "old", "usr"] {
@@ -381,7 +390,7 @@ fn guest() {
             .collect();
         let status = fs::read_to_string("/proc/thread-self/status").expect("the status");
         let kept =
-            ["Uid", "Gid", "Groups", "Cap", "Sig", "NoNewPrivs", "Seccomp", "Umask", "Threads", "FDSize"];
+            ["Uid", "Gid", "Groups", "Cap", "Sig", "NoNewPrivs", "Seccomp", "Umask"];
         let status: Vec<String> = status
             .lines()
             .filter(|line| kept.iter().any(|key| line.starts_with(key)))

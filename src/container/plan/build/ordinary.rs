@@ -8,6 +8,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::spec::{Device, DeviceKind, IdMappings};
 use crate::sys::mount::{AttributeChange, attr};
 
+/// The bit of `CAP_SYS_PTRACE`, see linux/capability.h.
+const PTRACE: u64 = 1 << 19;
+
 /// The user namespace of such a node.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ordinary<'a> {
@@ -27,6 +30,13 @@ impl Build<'_> {
                 "user.additionalGids",
                 "cannot be had in a node with a single id: the kernel lets nobody in its user namespace change groups; \
                  leave them out, or use NodeUser::SubordinateIds",
+            ));
+        }
+        let sets = container.security.capabilities.bits(container.user.uid);
+        if (sets.bounding | sets.permitted | sets.effective | sets.inheritable | sets.ambient) & PTRACE != 0 {
+            return Err(Error::new(ErrorKind::Unsupported, "give").on("the capability CAP_SYS_PTRACE").because(
+                "in the node of an ordinary user it would reach the library's own workers, which have the memory of this \
+                 program: leave it out; a process can trace those with its own capabilities without it",
             ));
         }
         if !container.device_rules.is_empty() {
