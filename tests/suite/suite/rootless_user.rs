@@ -389,8 +389,7 @@ fn guest() {
             .map(|entry| fs::read_link(entry.path()).expect("a link"))
             .collect();
         let status = fs::read_to_string("/proc/thread-self/status").expect("the status");
-        let kept =
-            ["Uid", "Gid", "Groups", "Cap", "Sig", "NoNewPrivs", "Seccomp", "Umask"];
+        let kept = ["Uid", "Gid", "Groups", "Cap", "Sig", "NoNewPrivs", "Seccomp", "Umask"];
         let status: Vec<String> = status
             .lines()
             .filter(|line| kept.iter().any(|key| line.starts_with(key)))

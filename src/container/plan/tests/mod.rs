@@ -8,6 +8,8 @@ mod golden;
 #[cfg(test)]
 mod mutated;
 #[cfg(test)]
+mod ordinary;
+#[cfg(test)]
 mod roundtrip;
 #[cfg(test)]
 mod seeds;
