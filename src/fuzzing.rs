@@ -15,3 +15,8 @@ pub fn spec(json: &[u8]) {
 pub fn seccomp(bytes: &[u8]) {
     crate::container::seccomp::fuzzing::profile(bytes);
 }
+
+/// The configuration of an OCI container, up to the plan as init reads it.
+pub fn oci(json: &[u8]) {
+    crate::container::plan::fuzzing::oci(json);
+}

@@ -17,7 +17,7 @@ const fn pod(life: Life, members: u32, program: Program) -> Work {
     Work::Pod { life, members, program }
 }
 
-pub const CASES: [Case; 7] = [
+pub const CASES: [Case; 8] = [
     Case {
         name: "pod",
         what: "a pod without containers, made and removed; it would outlive its maker",
@@ -37,6 +37,11 @@ pub const CASES: [Case; 7] = [
         name: "container-busybox",
         what: "the same with busybox true",
         work: Work::Container { program: Program::Busybox },
+    },
+    Case {
+        name: "container-unfiltered",
+        what: "as container, without a system call filter: what the default filter takes is the difference",
+        work: Work::Container { program: Program::Unfiltered },
     },
     Case {
         name: "single",

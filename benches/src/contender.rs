@@ -16,6 +16,8 @@ pub enum Program {
     Tiny,
     /// `/bin/busybox true`.
     Busybox,
+    /// The tiny one, in a container without a system call filter.
+    Unfiltered,
 }
 
 /// Whether a pod outlives the program that made it.
@@ -80,7 +82,11 @@ pub fn stopwatch(work: impl FnOnce() -> Result<()>) -> Result<Sample> {
 /// One word, as it is sent to another process of this program.
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let letter = |program: &Program| if *program == Program::Tiny { 't' } else { 'b' };
+        let letter = |program: &Program| match program {
+            Program::Tiny => 't',
+            Program::Busybox => 'b',
+            Program::Unfiltered => 'u',
+        };
         match self {
             Work::Container { program } => write!(f, "c{}", letter(program)),
             Work::Pod { life, members, program } => {
@@ -97,7 +103,12 @@ impl FromStr for Work {
     fn from_str(word: &str) -> Result<Work> {
         let unknown = || format!("unknown work {word:?}");
         let (kind, program) = (word.get(..1).ok_or_else(unknown)?, word.get(1..2).ok_or_else(unknown)?);
-        let program = if program == "t" { Program::Tiny } else { Program::Busybox };
+        let program = match program {
+            "t" => Program::Tiny,
+            "b" => Program::Busybox,
+            "u" => Program::Unfiltered,
+            _ => return Err(unknown().into()),
+        };
         let life = match kind {
             "c" => return Ok(Work::Container { program }),
             "p" => Life::Durable,
@@ -118,6 +129,7 @@ mod tests {
         for work in [
             Work::Container { program: Program::Tiny },
             Work::Container { program: Program::Busybox },
+            Work::Container { program: Program::Unfiltered },
             pod(Life::Durable, 0, Program::Tiny),
             pod(Life::Ephemeral, 12, Program::Busybox),
         ] {
@@ -125,5 +137,6 @@ mod tests {
         }
         assert!("x".parse::<Work>().is_err());
         assert!("zt1".parse::<Work>().is_err());
+        assert!("cx".parse::<Work>().is_err());
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use pericarp::spec::{SeccompProfile, Security};
 use pericarp::{CgroupParent, ContainerSpec, Node, NodeOptions, Pod, PodSpec, Rootfs, Stdio};
 
 use crate::contender::{Contender, Life, Program, Result};
@@ -29,10 +30,14 @@ pub fn open(workspace: &Workspace) -> Result<Option<Box<dyn Contender>>> {
 impl Pericarp {
     fn spec(&self, program: Program) -> ContainerSpec {
         let args: &[&str] = match program {
-            Program::Tiny => &["/bin/tiny"],
+            Program::Tiny | Program::Unfiltered => &["/bin/tiny"],
             Program::Busybox => &["/bin/busybox", "true"],
         };
-        ContainerSpec::new("one", self.rootfs.clone()).args(args.iter().copied())
+        let spec = ContainerSpec::new("one", self.rootfs.clone()).args(args.iter().copied());
+        match program {
+            Program::Unfiltered => spec.security(Security::default().seccomp(SeccompProfile::Unconfined)),
+            Program::Tiny | Program::Busybox => spec,
+        }
     }
 
     fn standing(&self) -> Result<&Pod> {

@@ -82,13 +82,14 @@ impl SchedulerPolicy {
 #[non_exhaustive]
 pub enum SchedulerFlag {
     /// Children begin with the usual policy.
-    #[serde(rename = "SCHED_FLAG_RESET_ON_FORK")]
+    // The second name is what oci-spec writes.
+    #[serde(rename = "SCHED_FLAG_RESET_ON_FORK", alias = "SCHED_RESET_ON_FORK")]
     ResetOnFork,
     /// Time that others do not use may be used; for `Deadline` only.
     #[serde(rename = "SCHED_FLAG_RECLAIM")]
     Reclaim,
     /// A `SIGXCPU` tells of overruns; for `Deadline` only.
-    #[serde(rename = "SCHED_FLAG_DL_OVERRUN")]
+    #[serde(rename = "SCHED_FLAG_DL_OVERRUN", alias = "SCHED_FLAG_D_L_OVERRUN")]
     DeadlineOverrun,
     /// The policy stays as it is.
     #[serde(rename = "SCHED_FLAG_KEEP_POLICY")]

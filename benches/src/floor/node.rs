@@ -72,7 +72,8 @@ impl Node {
             Work::Container { program } => {
                 let name = self.fresh();
                 let pod = self.standing.as_ref().ok_or("the standing pod is gone")?;
-                Container { node: self, pod, name: &name }.run(
+                let filtered = program != Program::Unfiltered;
+                Container { node: self, pod, name: &name, filtered }.run(
                     path_of(program),
                     &[argument_of(program)],
                     None,
@@ -84,7 +85,7 @@ impl Node {
                 let mut result = Ok(());
                 for _ in 0..members {
                     let name = self.fresh();
-                    let container = Container { node: self, pod: &pod, name: &name };
+                    let container = Container { node: self, pod: &pod, name: &name, filtered: true };
                     result = result.and(container.run(path_of(program), &[argument_of(program)], None));
                 }
                 result.and(pod.remove(self))
@@ -103,7 +104,7 @@ impl Node {
         let mut output = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         let name = self.fresh();
         let pod = self.standing.as_ref().ok_or("the standing pod is gone")?;
-        let container = Container { node: self, pod, name: &name };
+        let container = Container { node: self, pod, name: &name, filtered: true };
         container.run(c"/bin/busybox", &[c"sh", c"-c", &script], Some(output.as_raw_fd()))?;
         let mut text = String::new();
         output.rewind()?;
@@ -133,14 +134,14 @@ impl Drop for Node {
 
 fn path_of(program: Program) -> &'static CStr {
     match program {
-        Program::Tiny => c"/bin/tiny",
+        Program::Tiny | Program::Unfiltered => c"/bin/tiny",
         Program::Busybox => c"/bin/busybox",
     }
 }
 
 fn argument_of(program: Program) -> &'static CStr {
     match program {
-        Program::Tiny => c"tiny",
+        Program::Tiny | Program::Unfiltered => c"tiny",
         Program::Busybox => c"true",
     }
 }

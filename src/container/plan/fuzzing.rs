@@ -4,7 +4,8 @@ use super::tests::read_plan;
 use super::{PodContext, compile};
 use crate::error::ErrorKind;
 use crate::init::wire;
-use crate::spec::{ContainerSpec, IdMappings, PodSpec, UserMode};
+use crate::spec::oci::parse;
+use crate::spec::{ContainerSpec, ExecSpec, IdMappings, PodSpec, UserMode};
 
 /// Reading bytes ends, without a panic and without a look outside.
 pub(crate) fn bytes(bytes: &[u8]) {
@@ -20,10 +21,33 @@ pub(crate) fn bytes(bytes: &[u8]) {
 /// the specification is at fault; and they are the same after a trip through JSON.
 pub(crate) fn spec(json: &[u8]) {
     let Ok((pod, container)) = serde_json::from_slice::<(PodSpec, ContainerSpec)>(json) else { return };
-    let again = serde_json::to_vec(&(&pod, &container)).expect("a specification can be written");
+    whole(&pod, &container);
+}
+
+/// Every field of a configuration is taken or refused by name, and what is taken is a specification like another.
+pub(crate) fn oci(json: &[u8]) {
+    let Ok(config) = str::from_utf8(json).map_err(drop).and_then(|text| parse(text).map_err(drop)) else {
+        return;
+    };
+    let refused = |error: crate::Error| {
+        assert!(matches!(error.kind(), ErrorKind::InvalidSpec | ErrorKind::Unsupported), "{error}");
+        assert!(error.subject().is_some(), "{error} names no field");
+    };
+    if let Some(process) = config.process() {
+        let _ = ExecSpec::from_oci(process).map_err(refused);
+    }
+    let pod = PodSpec::from_oci("pod", &config).map_err(refused);
+    let container = ContainerSpec::from_oci(&config).map_err(refused);
+    if let (Ok(pod), Ok(container)) = (pod, container) {
+        whole(&pod, &container);
+    }
+}
+
+fn whole(pod: &PodSpec, container: &ContainerSpec) {
+    let again = serde_json::to_vec(&(pod, container)).expect("a specification can be written");
     let (same_pod, same_container): (PodSpec, ContainerSpec) =
         serde_json::from_slice(&again).expect("what was written can be read");
-    assert_eq!((&pod, &container), (&same_pod, &same_container));
+    assert_eq!((pod, container), (&same_pod, &same_container));
 
     if pod.validate().is_err() || container.validate().is_err() {
         return;
@@ -35,7 +59,7 @@ pub(crate) fn spec(json: &[u8]) {
         UserMode::Mapped(ids) => Some(ids),
         UserMode::Auto { .. } | UserMode::Path(_) => Some(&any),
     };
-    let mut plan = match compile(&PodContext { spec: &pod, ids, ordinary: None }, &container) {
+    let mut plan = match compile(&PodContext { spec: pod, ids, ordinary: None }, container) {
         Ok(plan) => plan,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
     };

@@ -106,7 +106,7 @@ fn load(bundle: &Path) -> Result<Spec> {
 
 /// Parses a configuration.
 pub(crate) fn parse(text: &str) -> Result<Spec> {
-    let json: serde_json::Value =
+    let mut json: serde_json::Value =
         serde_json::from_str(text).map_err(|e| wrong("config.json", e.to_string()))?;
     // Younger than the model of the configuration: what that does not know must not be lost.
     const UNMODELLED: [&str; 2] = ["/linux/intelRdt/schemata", "/linux/intelRdt/enableMonitoring"];
@@ -115,6 +115,17 @@ pub(crate) fn parse(text: &str) -> Result<Spec> {
             pointer.trim_start_matches('/').replace('/', "."),
             "is not known to this library",
         ));
+    }
+    // The model spells two words differently from the specification.
+    const MISSPELT: [(&str, &str); 2] = [
+        ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+        ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+    ];
+    let flags = json.pointer_mut("/process/scheduler/flags").and_then(|flags| flags.as_array_mut());
+    for flag in flags.into_iter().flatten() {
+        if let Some((_, model)) = MISSPELT.iter().find(|(word, _)| *flag == **word) {
+            *flag = (*model).into();
+        }
     }
     serde_json::from_value(json).map_err(|error| wrong("config.json", error.to_string()))
 }

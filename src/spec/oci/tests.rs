@@ -325,3 +325,18 @@ fn paths_of_a_bundle_are_relative_to_it() {
     );
     assert_eq!(ContainerSpec::from_bundle("/no/such").unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn flags_of_the_scheduler_have_the_names_of_the_specification() {
+    let flags = |words: &str| {
+        let process = format!(
+            r#", "scheduler": {{"policy": "SCHED_DEADLINE", "runtime": 1000000, "deadline": 2000000,
+            "period": 3000000, "flags": [{words}]}}"#
+        );
+        container(&process, "", "").map(|spec| spec.scheduler.unwrap().flags)
+    };
+    use crate::spec::SchedulerFlag::*;
+    let words = r#""SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN""#;
+    assert_eq!(flags(words).unwrap(), [ResetOnFork, Reclaim, DeadlineOverrun]);
+    assert!(flags(r#""SCHED_FLAG_NOTHING""#).is_err());
+}
