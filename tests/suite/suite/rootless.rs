@@ -125,8 +125,9 @@ fn limits_without_a_cgroup_are_refused() -> Outcome {
     by_user("limits")
 }
 
-/// Mutation: without `check_pid` in `container/create.rs` the container is made in the PID namespace of the machine, and
-/// the payload's `expect_err` fails.
+/// Mutation: without `check_pid` in `container/create.rs` nothing but the missing cgroup keeps a container out of the PID
+/// namespace of the machine, and that is what the error says; with one (`a_delegated_cgroup_is_used`) the kernel refuses its
+/// proc, and a container without one would be made.
 fn what_takes_root_is_refused() -> Outcome {
     by_user("refused")
 }

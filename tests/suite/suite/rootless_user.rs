@@ -208,9 +208,13 @@ fn refused() {
     says(shared, ErrorKind::Unsupported, &["cgroup_parent"]);
     let pod = node.create_pod(&spec("mine")).expect("create the pod");
     let create = |spec: ContainerSpec| pod.create_container(&spec).expect_err("refused");
-    says(create(script("pid", "true").pid(PidMode::Host)), ErrorKind::Unsupported, &["PID namespace"]);
+    says(
+        create(script("pid", "true").pid(PidMode::Host)),
+        ErrorKind::Unsupported,
+        &["PID namespace of the machine"],
+    );
     let path = PidMode::Path("/proc/self/ns/pid".into());
-    says(create(script("pid", "true").pid(path)), ErrorKind::Unsupported, &["PID namespace"]);
+    says(create(script("pid", "true").pid(path)), ErrorKind::Unsupported, &["PID namespace of the machine"]);
     let disk = Device::block("/dev/disk", 8, 0);
     says(create(script("disk", "true").device(disk)), ErrorKind::Unsupported, &["/dev/disk", "source"]);
     let rule = DeviceRule::deny(DeviceRuleKind::All, None, None, DeviceAccess::READ);
@@ -513,6 +517,8 @@ fn cgroup(path: &str, has_pids: bool) {
         let error = pod.create_container(&spec.clone().resources(limits)).expect_err("no controller");
         says(error, ErrorKind::Unsupported, &["pids"]);
     }
+    let host = pod.create_container(&spec.clone().pid(PidMode::Host)).expect_err("workers could be seen");
+    says(host, ErrorKind::Unsupported, &["PID namespace of the machine"]);
     let container = pod.create_container(&spec).expect("create");
     container.start().expect("start");
     while container.processes().expect("the processes").len() < 2 {
