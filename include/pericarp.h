@@ -144,6 +144,18 @@
 #define PERICARP_ERROR_HOOK 14
 
 /**
+ * The node is an ordinary user's and needs no privilege: it has a user namespace in which this user is root, and nobody
+ * else exists. All of its pods are ephemeral.
+ */
+#define PERICARP_NODE_SINGLE_ID (1 << 0)
+
+/**
+ * The same with more users, whose ids /etc/subuid and /etc/subgid give to this one. The programs newuidmap and newgidmap
+ * are run for that.
+ */
+#define PERICARP_NODE_SUBORDINATE_IDS (1 << 1)
+
+/**
  * The pod lives no longer than the program that made it, and no other program can open it.
  */
 #define PERICARP_POD_EPHEMERAL (1 << 0)
@@ -279,16 +291,17 @@ typedef struct {
      */
     size_t size;
     /**
-     * None are known yet: 0.
+     * `PERICARP_NODE_…`, or 0.
      */
     uint64_t flags;
     /**
-     * Where the node keeps what it must remember; NULL is `/run/pericarp`. Best on a tmpfs. Only root may be able to
-     * write to it.
+     * Where the node keeps what it must remember; NULL is `/run/pericarp`, for an ordinary user `pericarp` in
+     * `$XDG_RUNTIME_DIR`. Best on a tmpfs. Only its owner, the program's user, may be able to write to it.
      */
     const char *state_dir;
     /**
-     * A cgroup of this name below the root of the cgroup v2 mount, made when it is missing; NULL is `pericarp`.
+     * A cgroup of this name below the root of the cgroup v2 mount, made when it is missing; NULL is `pericarp`. For an
+     * ordinary user NULL here and below means that there are no cgroups, and so no limits and no freezing.
      */
     const char *cgroup_name;
     /**
@@ -773,7 +786,8 @@ int pericarp_has_feature(const char *name);
  * line in the host's mount table), unless they are there, and its cgroup. `options` may be NULL for the defaults.
  *
  * Ownership: `*out_node` is the caller's to give back with `pericarp_node_unref`.
- * Errors: `PERMISSION_DENIED` without root; `UNSUPPORTED` without cgroup v2; `CORRUPT_STATE` when the state directory
+ * Errors: `PERMISSION_DENIED` without root, unless the flags say that the node is an ordinary user's; `UNSUPPORTED`
+ * without cgroup v2, or for an ordinary user without user namespaces; `CORRUPT_STATE` when the state directory
  * belongs to somebody else or can be written to by others.
  * Threads: any.
  * Rust: `Node::open`.

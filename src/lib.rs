@@ -29,7 +29,8 @@
 //!
 //! # Needs
 //!
-//! Linux 6.1 or later, cgroup v2 (a hybrid with v1 is enough for pods without limits), and root.
+//! Linux 6.1 or later, cgroup v2 (a hybrid with v1 is enough for pods without limits), and root; or an ordinary user, whose
+//! pods end with the program ([`NodeOptions::for_user`]).
 
 #![deny(missing_docs)]
 
@@ -55,7 +56,7 @@ pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};
 pub use fanout::{Fanout, SlowReader};
-pub use node::{IdRange, IdRanges, Node, NodeOptions, Recovery};
+pub use node::{IdRange, IdRanges, Node, NodeOptions, NodeUser, Recovery};
 pub use pod::ipc::{
     IpcListing, MessageQueueInfo, SemaphoreSetInfo, SharedMemoryInfo, ShmObjectInfo, SysvMessageQueueInfo,
 };

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int};
 
 use pericarp::spec::{NamespaceMode, PidMode};
-use pericarp::{CgroupParent, IdRanges, Node, NodeOptions, PodSpec};
+use pericarp::{CgroupParent, IdRanges, Node, NodeOptions, NodeUser, PodSpec};
 
 use crate::caller::{Caller, give, handles_for_caller, known_flags, text_for_caller};
 use crate::error::{Problem, pericarp_error_t};
@@ -44,8 +44,23 @@ fn options_of(caller: Caller, place: *const pericarp_node_options_t) -> Result<N
         return Ok(options);
     }
     let given = caller.structure(place, "options")?;
-    known_flags(given.flags, 0, "options->flags")?;
-    if let Some(state_dir) = caller.optional_text(given.state_dir, "options->state_dir")? {
+    known_flags(given.flags, PERICARP_NODE_SINGLE_ID | PERICARP_NODE_SUBORDINATE_IDS, "options->flags")?;
+    let state_dir = caller.optional_text(given.state_dir, "options->state_dir")?;
+    let user = match given.flags {
+        0 => None,
+        PERICARP_NODE_SINGLE_ID => Some(NodeUser::SingleId),
+        PERICARP_NODE_SUBORDINATE_IDS => Some(NodeUser::SubordinateIds),
+        _ => {
+            let why = "has both PERICARP_NODE_SINGLE_ID and PERICARP_NODE_SUBORDINATE_IDS";
+            return Err(Problem::argument("options->flags", why));
+        }
+    };
+    options = match (user, state_dir) {
+        (None, _) => options,
+        (Some(user), None) => NodeOptions::for_user(user)?,
+        (Some(user), Some(_)) => options.user(user).cgroup_parent(CgroupParent::None),
+    };
+    if let Some(state_dir) = state_dir {
         options = options.state_dir(state_dir);
     }
     if let Some(user) = caller.optional_text(given.subid_user, "options->subid_user")? {
@@ -107,7 +122,8 @@ fn pod_spec(caller: Caller, place: *const pericarp_pod_options_t) -> Result<PodS
 /// line in the host's mount table), unless they are there, and its cgroup. `options` may be NULL for the defaults.
 ///
 /// Ownership: `*out_node` is the caller's to give back with `pericarp_node_unref`.
-/// Errors: `PERMISSION_DENIED` without root; `UNSUPPORTED` without cgroup v2; `CORRUPT_STATE` when the state directory
+/// Errors: `PERMISSION_DENIED` without root, unless the flags say that the node is an ordinary user's; `UNSUPPORTED`
+/// without cgroup v2, or for an ordinary user without user namespaces; `CORRUPT_STATE` when the state directory
 /// belongs to somebody else or can be written to by others.
 /// Threads: any.
 /// Rust: `Node::open`.

@@ -6,18 +6,26 @@ use pericarp::ExitStatus;
 
 use crate::caller::{Structure, first_size};
 
+/// The node is an ordinary user's and needs no privilege: it has a user namespace in which this user is root, and nobody
+/// else exists. All of its pods are ephemeral.
+pub const PERICARP_NODE_SINGLE_ID: u64 = 1 << 0;
+/// The same with more users, whose ids /etc/subuid and /etc/subgid give to this one. The programs newuidmap and newgidmap
+/// are run for that.
+pub const PERICARP_NODE_SUBORDINATE_IDS: u64 = 1 << 1;
+
 /// How to open a node. All zero but `size` is the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct pericarp_node_options_t {
     /// `sizeof (pericarp_node_options_t)`.
     pub size: usize,
-    /// None are known yet: 0.
+    /// `PERICARP_NODE_…`, or 0.
     pub flags: u64,
-    /// Where the node keeps what it must remember; NULL is `/run/pericarp`. Best on a tmpfs. Only root may be able to
-    /// write to it.
+    /// Where the node keeps what it must remember; NULL is `/run/pericarp`, for an ordinary user `pericarp` in
+    /// `$XDG_RUNTIME_DIR`. Best on a tmpfs. Only its owner, the program's user, may be able to write to it.
     pub state_dir: *const c_char,
-    /// A cgroup of this name below the root of the cgroup v2 mount, made when it is missing; NULL is `pericarp`.
+    /// A cgroup of this name below the root of the cgroup v2 mount, made when it is missing; NULL is `pericarp`. For an
+    /// ordinary user NULL here and below means that there are no cgroups, and so no limits and no freezing.
     pub cgroup_name: *const c_char,
     /// In place of `cgroup_name`: the absolute path of an existing directory in a cgroup v2 mount, for instance a
     /// subtree that systemd delegated. NULL if it is not used.

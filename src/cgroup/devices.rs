@@ -58,12 +58,12 @@ const MINOR_NUMBER: u8 = 5;
 
 /// A loaded program. It stays as long as a cgroup has it.
 #[derive(Debug)]
-pub(crate) struct DeviceGuard(OwnedFd);
+pub(crate) struct DeviceGuard(Option<OwnedFd>);
 
 impl DeviceGuard {
     /// Loads the program of these rules and the default ones.
     pub(crate) fn load(rules: &[DeviceRule]) -> Result<DeviceGuard> {
-        load_device_program(&program(rules)).map(DeviceGuard).map_err(|errno| {
+        load_device_program(&program(rules)).map(|fd| DeviceGuard(Some(fd))).map_err(|errno| {
             Error::system(errno, "load").on("the program that guards devices").because(
                 "containers need CAP_BPF or CAP_SYS_ADMIN and a kernel with CONFIG_CGROUP_BPF: without it one could \
                  open the machine's disks",
@@ -71,9 +71,16 @@ impl DeviceGuard {
         })
     }
 
+    /// That of an ordinary user, who may load no program. There is nothing to guard: who cannot make device nodes has
+    /// none but those that the machine shows, with the permissions that the user has anyway.
+    pub(super) fn none() -> DeviceGuard {
+        DeviceGuard(None)
+    }
+
     /// Puts a cgroup under the rules.
     pub(super) fn attach(&self, cgroup: impl AsFd, path: &Path) -> Result<()> {
-        attach_device_program(&self.0, cgroup).step("guard the devices of cgroup", path.display())
+        let Some(program) = &self.0 else { return Ok(()) };
+        attach_device_program(program, cgroup).step("guard the devices of cgroup", path.display())
     }
 }
 

@@ -31,7 +31,7 @@ impl Tree {
     /// The names of the cgroups below the parent, sorted: the pods, and in a delegated directory
     /// ([`CgroupParent::Path`]) whatever else is there. Names that are not UTF-8 are left out.
     pub(crate) fn list(&self) -> Result<Vec<String>> {
-        names(&self.dir)
+        names(self.dir()?)
     }
 }
 

@@ -121,7 +121,7 @@ fn pods_and_containers_are_made_opened_listed_and_removed() {
 fn descriptors_are_closed_on_exec() {
     let Some(node) = Node::new() else { return };
     let pod = node.pod();
-    for fd in [node.tree.as_fd(), pod.as_fd()] {
+    for fd in [node.tree.fd().unwrap(), pod.as_fd()] {
         let flags = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD).unwrap();
         assert_eq!(flags, libc::FD_CLOEXEC);
     }

@@ -46,5 +46,5 @@ pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;
 pub(crate) use place::check_path;
-pub(crate) use tree::Tree;
+pub(crate) use tree::{Tree, no_cgroups};
 pub(crate) use validate::validate;

@@ -14,6 +14,10 @@ pub enum CgroupParent {
     /// The absolute path of an existing directory in a cgroup v2 mount, for instance a subtree that systemd delegated
     /// (`Delegate=yes`). It must hold no processes of its own if limits are wanted.
     Path(PathBuf),
+    /// None: pods and containers are in the cgroup of this program. They can have no limits, cannot be frozen, and have
+    /// no rules for devices. For an ordinary user to whom no cgroup is delegated; see
+    /// [`NodeOptions::user`](crate::NodeOptions::user).
+    None,
 }
 
 impl Default for CgroupParent {

@@ -14,23 +14,23 @@ use crate::spec::Resources;
 
 impl Tree {
     /// The top of the hierarchy that this program works in.
-    fn top(&self) -> &Arc<Dir> {
-        let mut dir = &self.dir;
+    fn top(&self) -> Result<&Arc<Dir>> {
+        let mut dir = self.dir()?;
         while let Some(parent) = dir.parent() {
             dir = parent;
         }
-        dir
+        Ok(dir)
     }
 
     /// Where a cgroup of that path is, for messages and for other programs.
     pub(crate) fn path_of(&self, path: &str) -> PathBuf {
-        self.top().path().join(path.trim_start_matches('/'))
+        self.top().map_or_else(|_| PathBuf::new(), |top| top.path().join(path.trim_start_matches('/')))
     }
 
     /// As [`Tree::create_pod`], at a path below the top of the hierarchy. What is missing on the way is made, and stays.
     pub(crate) fn create_pod_at(&self, path: &str, resources: &Resources) -> Result<Cgroup> {
         let (above, name) = split(path)?;
-        let mut dir = Arc::clone(self.top());
+        let mut dir = Arc::clone(self.top()?);
         let available = ControllerSet::parse(&dir.read("cgroup.controllers")?);
         let mut controls = Controls::available(available.always(), dir.path()).enable_in(&dir)?;
         for component in above {
@@ -45,7 +45,10 @@ impl Tree {
     /// Opens the cgroup at a path below the top of the hierarchy; `None` when there is none.
     pub(crate) fn open_pod_at(&self, path: &str) -> Result<Option<Cgroup>> {
         let (above, name) = split(path)?;
-        let mut dir = Arc::clone(self.top());
+        if !self.exists() {
+            return Ok(None);
+        }
+        let mut dir = Arc::clone(self.top()?);
         for component in above {
             match dir.open_child(component)? {
                 Some(child) => dir = Arc::new(child),

@@ -19,7 +19,7 @@ use crate::spec::Resources;
 /// The cgroup of a node. Dropping it closes its descriptor and does nothing else.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    pub(super) dir: Arc<Dir>,
+    dir: Option<Arc<Dir>>,
     controllers: ControllerSet,
     /// What the hierarchy has at the top of the tree.
     available: ControllerSet,
@@ -35,7 +35,13 @@ impl Tree {
     ///
     /// That a controller is missing, or cannot be enabled because the directory has processes of its own, is no error
     /// here: it is one of whatever pod or container has a limit that needs the controller.
-    pub(crate) fn open(parent: &CgroupParent) -> Result<Tree> {
+    #[cfg(test)]
+    pub(super) fn open(parent: &CgroupParent) -> Result<Tree> {
+        Self::open_as(parent, true)
+    }
+
+    /// The same; who is not `root` of the machine guards no devices.
+    pub(crate) fn open_as(parent: &CgroupParent, root: bool) -> Result<Tree> {
         let (top, below) = match parent {
             CgroupParent::Named(name) => {
                 let below = components(name)?;
@@ -45,6 +51,22 @@ impl Tree {
             CgroupParent::Path(path) if path.is_absolute() => {
                 (Dir::top(open_cgroup2_dir(path)?, path.clone()), Vec::new())
             }
+            CgroupParent::None if root => {
+                return Err(Error::invalid(
+                    "cgroup_parent",
+                    "root cannot do without cgroups, which guard the machine's devices: give a name or a path",
+                ));
+            }
+            CgroupParent::None => {
+                let (controllers, available) = Default::default();
+                return Ok(Tree {
+                    dir: None,
+                    controllers,
+                    available,
+                    made: false,
+                    guard: DeviceGuard::none(),
+                });
+            }
             CgroupParent::Path(path) => {
                 return Err(Error::invalid("cgroup parent", format!("the path {path:?} is not absolute")));
             }
@@ -52,7 +74,7 @@ impl Tree {
         let available = ControllerSet::parse(&top.read("cgroup.controllers")?);
         let mut controls = Controls::available(available.always(), top.path()).enable_in(&top)?;
         let mut dir = Arc::new(top);
-        let guard = DeviceGuard::load(&[])?;
+        let guard = if root { DeviceGuard::load(&[])? } else { DeviceGuard::none() };
         let mut made = false;
         for name in below {
             let child;
@@ -62,24 +84,50 @@ impl Tree {
         }
         let controllers = controls.enabled();
         dir.set_subtree(Arc::new(controls));
-        Ok(Tree { dir, controllers, available, made, guard })
+        Ok(Tree { dir: Some(dir), controllers, available, made, guard })
+    }
+
+    /// The parent.
+    ///
+    /// # Errors
+    /// `Unsupported` when the node was opened without one.
+    pub(super) fn dir(&self) -> Result<&Arc<Dir>> {
+        self.dir.as_ref().ok_or_else(|| no_cgroups("make a cgroup of"))
+    }
+
+    /// The directory, opened with `O_PATH`.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.dir.as_ref().map(|dir| dir.as_fd())
+    }
+
+    /// Whether pods have cgroups.
+    pub(crate) fn exists(&self) -> bool {
+        self.dir.is_some()
+    }
+
+    /// Refuses limits where nothing could keep them.
+    pub(crate) fn check(&self, resources: &Resources) -> Result<()> {
+        if self.exists() || *resources == Resources::default() {
+            return Ok(());
+        }
+        Err(no_cgroups("limit"))
     }
 
     /// Makes the cgroup of a pod: applies the limits and enables all controllers for its containers. An error of kind
     /// `AlreadyExists` when there is one of that name.
     pub(crate) fn create_pod(&self, name: &str, resources: &Resources) -> Result<Cgroup> {
-        Cgroup::create(&self.dir, name, resources)?.with_controllers()
+        Cgroup::create(self.dir()?, name, resources)?.with_controllers()
     }
 
     /// Opens the cgroup of a pod; None when there is none.
     pub(crate) fn open_pod(&self, name: &str) -> Result<Option<Cgroup>> {
-        Cgroup::open(&self.dir, name)
+        self.dir.as_ref().map_or(Ok(None), |dir| Cgroup::open(dir, name))
     }
 
     /// Removes the parent, and those above it that were made with it and have nothing else in them. A directory that
     /// was given stays.
     pub(crate) fn remove(&self) -> Result<()> {
-        let mut dir = &self.dir;
+        let Some(mut dir) = self.dir.as_ref() else { return Ok(()) };
         while let Some(parent) = dir.parent() {
             match dir.unlink() {
                 Ok(()) => dir = parent,
@@ -99,9 +147,9 @@ impl Tree {
         }
     }
 
-    /// Where the parent is, for messages.
+    /// Where the parent is, for messages; empty when there is none.
     pub(crate) fn path(&self) -> &Path {
-        self.dir.path()
+        self.dir.as_ref().map_or(Path::new(""), |dir| dir.path())
     }
 
     /// Decides which devices containers without rules of their own may use.
@@ -122,11 +170,12 @@ impl Tree {
     }
 }
 
-impl AsFd for Tree {
-    /// The directory, opened with `O_PATH`.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
-    }
+/// What takes a cgroup cannot be had without one.
+pub(crate) fn no_cgroups(step: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, step).on("a pod or container of a node without cgroups").because(
+        "the node was opened with CgroupParent::None: give NodeOptions::cgroup_parent the path of a cgroup that this \
+         user may write to, such as one that systemd delegates (systemd-run --user --scope -p Delegate=yes)",
+    )
 }
 
 /// One step of `mkdir -p`, and whether the directory is new. Somebody may remove what was there just before; that is

@@ -15,14 +15,14 @@ use super::plan::{self, Plan};
 use super::source::Opener;
 use super::stdio;
 use super::{Container, ExitStatus, Inner, Started, Terminal};
-use crate::cgroup::{Cgroup, DeviceGuard};
+use crate::cgroup::{Cgroup, DeviceGuard, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::Pod;
 use crate::pod::state::{self, ContainerState, ProcessRef};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
-use crate::sys::{self, thread};
+use crate::sys;
 
 /// Makes a container of a pod, up to the barrier before its program.
 pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
@@ -35,7 +35,8 @@ pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
 /// library writes down is written while init works.
 pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
     // Hooks run on the way: then it is not one.
-    let at_once = spec.hooks.is_empty();
+    // Without a cgroup it could not be found again, if this program died before its process is written down.
+    let at_once = spec.hooks.is_empty() && pod.0.node.0.cgroups.exists();
     let container = make(pod, spec, at_once)?;
     let status = if at_once { container.finish() } else { start_and_wait(&container) };
     let removed = container.remove();
@@ -53,6 +54,7 @@ fn start_and_wait(container: &Container) -> Result<ExitStatus> {
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
+    check_node(pod, spec)?;
     let plan = plan::compile(&pod.context(), lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
     if at_once && listener::is_for_a_handle(spec) {
         return Err(Error::invalid(
@@ -121,15 +123,15 @@ impl Attempt<'_> {
     fn run(&mut self, dir: OwnedFd, at_once: bool) -> Result<Container> {
         let node = &self.pod.0.node;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = make_cgroup(self.pod, self.spec)?;
-        let cgroup = self.cgroup.insert(cgroup);
-        let cgroup_id = cgroup.id()?;
+        self.cgroup = make_cgroup(self.pod, self.spec)?;
+        let cgroup = self.cgroup.as_ref();
+        let cgroup_id = cgroup.map_or(Ok(0), Cgroup::id)?;
         // Init would stand still from birth, and this call, with the pod's lock, until somebody thaws the pod.
-        if cgroup.is_frozen()? {
+        if cgroup.map_or(Ok(false), Cgroup::is_frozen)? {
             return Err(frozen("make a container in the frozen pod", self.pod.name()));
         }
         self.listener = Listener::connect(self.spec)?;
-        let (stdio, mut pipes) = stdio::open(self.spec, stdio_owner(self.pod, self.spec))?;
+        let (stdio, mut pipes) = stdio::open(self.spec, &node.0.realm, stdio_owner(self.pod, self.spec))?;
         let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
         if at_once {
@@ -258,8 +260,24 @@ pub(super) fn stdio_owner(pod: &Pod, spec: &ContainerSpec) -> (u32, u32) {
     mapped.unwrap_or((uid, gid))
 }
 
+/// Refuses what the node cannot give.
+fn check_node(pod: &Pod, spec: &ContainerSpec) -> Result<()> {
+    let node = &pod.0.node.0;
+    node.cgroups.check(&spec.resources)?;
+    let context = pod.context();
+    let mode = context.pid_mode(spec);
+    node.realm.check_pid(mode)?;
+    if *mode != PidMode::Container && !node.cgroups.exists() {
+        return Err(no_cgroups("share the PID namespace of"));
+    }
+    Ok(())
+}
+
 /// The cgroup, with the limits and under the rules for devices: nothing ever runs in it without them.
-fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Cgroup> {
+fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Option<Cgroup>> {
+    if !pod.0.node.0.cgroups.exists() {
+        return Ok(None);
+    }
     let own;
     let guard = if spec.device_rules.is_empty() {
         pod.0.node.0.cgroups.device_guard()
@@ -267,7 +285,7 @@ fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Cgroup> {
         own = DeviceGuard::load(&spec.device_rules)?;
         &own
     };
-    pod.cgroup()?.create_guarded(&spec.name, &spec.resources, guard)
+    pod.cgroup()?.create_guarded(&spec.name, &spec.resources, guard).map(Some)
 }
 
 /// What would wait for a thaw that may never come is an error instead.
@@ -310,13 +328,13 @@ fn launch(
     pod: &Pod,
     plan: &mut Plan,
     pid_mode: &PidMode,
-    cgroup: &Cgroup,
+    cgroup: Option<&Cgroup>,
     dir: &OwnedFd,
     inits: OwnedFd,
     files: Files<'_>,
 ) -> Result<Child> {
     let (node, home) = (&pod.0.node, &pod.0.home);
-    thread::run(|| {
+    node.0.realm.launch(|| {
         let mut opener = Opener::new(node, Some(pod));
         opener.control(inits);
         opener.listen(plan, dir)?;
@@ -339,7 +357,7 @@ fn launch(
             plan: &bytes,
             inherited: &descriptors,
             namespaces,
-            cgroup: Some(cgroup.as_fd()),
+            cgroup: cgroup.map(AsFd::as_fd),
         };
         launch.spawn()
     })

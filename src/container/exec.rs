@@ -25,7 +25,7 @@ use crate::pod::state::ProcessRef;
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, ExecSpec, SharedFd};
 use crate::sys::fd::wait_readable;
-use crate::sys::{self, pidfd, thread};
+use crate::sys::{self, pidfd};
 
 impl Container {
     /// Runs another program in the container, and returns when it runs: in all of the container's namespaces and its
@@ -53,14 +53,16 @@ impl Container {
         let whole = spec.over(self.spec())?;
         let whole = lsm::on_this_machine(&self.0.pod.0.node, &whole)?;
         let plan = plan::compile_exec(&self.0.pod.context(), &whole)?;
-        let (Some(first), Some(cgroup)) = (&self.0.pidfd, &self.0.cgroup) else {
+        let Some(first) = &self.0.pidfd else { return Err(self.has_ended()) };
+        let cgroup = self.0.cgroup.as_ref();
+        if cgroup.is_none() && self.0.pod.0.node.0.cgroups.exists() {
             return Err(self.has_ended());
-        };
+        }
         if wait_readable(first, Some(std::time::Duration::ZERO)) {
             return Err(self.has_ended());
         }
         // It would stand still from birth, and this call with it, until somebody thaws the container.
-        if cgroup.is_frozen()? {
+        if cgroup.map_or(Ok(false), Cgroup::is_frozen)? {
             return Err(frozen("enter the frozen container", self.name()));
         }
         let mut attempt = Attempt {
@@ -126,10 +128,10 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    fn run(&mut self, spec: &ContainerSpec, first: &OwnedFd, cgroup: &Cgroup) -> Result<Process> {
+    fn run(&mut self, spec: &ContainerSpec, first: &OwnedFd, cgroup: Option<&Cgroup>) -> Result<Process> {
         let container = &self.container.0;
         let node = &container.pod.0.node;
-        let (stdio, mut pipes) = stdio::open(spec, stdio_owner(&container.pod, spec))?;
+        let (stdio, mut pipes) = stdio::open(spec, &node.0.realm, stdio_owner(&container.pod, spec))?;
         let (control, inits) = Control::pair()?;
         self.process = Some(self.launch(first, cgroup, inits, stdio, &spec.preserved_fds)?);
         self.settle(&control, spec)?;
@@ -205,14 +207,14 @@ impl Attempt<'_> {
     fn launch(
         &mut self,
         first: &OwnedFd,
-        cgroup: &Cgroup,
+        cgroup: Option<&Cgroup>,
         inits: OwnedFd,
         stdio: [Option<OwnedFd>; 3],
         preserved: &[SharedFd],
     ) -> Result<Child> {
         let (container, plan) = (self.container, &mut self.plan);
         let (node, home) = (&container.0.pod.0.node, &container.0.pod.0.home);
-        thread::run(|| {
+        node.0.realm.launch(|| {
             let mut opener = Opener::new(node, Some(&container.0.pod));
             opener.control(inits);
             opener.first_process(plan, first)?;
@@ -230,7 +232,7 @@ impl Attempt<'_> {
                 plan: &bytes,
                 inherited: &descriptors,
                 namespaces: CloneFlags::empty(),
-                cgroup: Some(cgroup.as_fd()),
+                cgroup: cgroup.map(AsFd::as_fd),
             };
             launch.spawn()
         })

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
 use super::terminal::Terminal;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::Pod;
@@ -75,7 +75,8 @@ pub(crate) fn open(pod: &Pod, name: &str) -> Result<Container> {
     // A directory without a state is a container that is being made, or was when its program died.
     let state: ContainerState = state::read(&dir, state::STATE)?.ok_or_else(gone)?;
     let pidfd = pod.0.node.0.proc.open_process(&state.process)?;
-    let cgroup = match pod.cgroup()?.open_child(name)? {
+    let found = if pod.0.node.0.cgroups.exists() { pod.cgroup()?.open_child(name)? } else { None };
+    let cgroup = match found {
         Some(cgroup) if cgroup.id()? == state.cgroup_id => Some(cgroup),
         _ => None,
     };
@@ -214,8 +215,12 @@ impl Container {
         }
     }
 
-    /// Kills every process of the container's cgroup at once (`cgroup.kill`). Nothing to kill is no error.
+    /// Kills every process of the container's cgroup at once (`cgroup.kill`); in a node without cgroups the first one, with
+    /// which all others of its PID namespace end. Nothing to kill is no error.
     pub fn kill(&self) -> Result<()> {
+        if self.has_no_cgroup() {
+            return self.kill_first();
+        }
         self.0.cgroup.as_ref().map_or(Ok(()), Cgroup::kill).map_err(|error| self.error("kill", error))
     }
 
@@ -339,7 +344,13 @@ impl Container {
 
     /// The processes of the container, in ascending order of their ids as the host sees them. Zombies count, processes
     /// of a PID namespace that this program cannot see into are 0.
+    ///
+    /// # Errors
+    /// `Unsupported` in a node without cgroups, which alone tell.
     pub fn processes(&self) -> Result<Vec<i32>> {
+        if self.has_no_cgroup() {
+            return Err(self.error("list the processes of", no_cgroups("look into the cgroup of")));
+        }
         let processes = self.0.cgroup.as_ref().map_or(Ok(Vec::new()), Cgroup::processes);
         processes.map_err(|error| self.error("list the processes of", error))
     }
@@ -379,7 +390,23 @@ impl Container {
             .map_err(|error| self.error("update", error))
     }
 
+    /// Whether the node has none, as opposed to one that is gone.
+    fn has_no_cgroup(&self) -> bool {
+        !self.0.pod.0.node.0.cgroups.exists()
+    }
+
+    /// Process 1 of a PID namespace, with which all others in it end.
+    fn kill_first(&self) -> Result<()> {
+        match self.0.pidfd.as_ref().map(|pidfd| pidfd::send_signal(pidfd, libc::SIGKILL)) {
+            None | Some(Ok(()) | Err(Errno::ESRCH)) => Ok(()),
+            Some(Err(errno)) => Err(self.error("kill", Error::system(errno, "send").on("signal 9"))),
+        }
+    }
+
     fn live_cgroup(&self) -> Result<&Cgroup> {
+        if self.has_no_cgroup() {
+            return Err(no_cgroups("use the cgroup of"));
+        }
         let gone = || Error::new(ErrorKind::NotFound, "open").on("the cgroup").because("it is gone");
         self.0.cgroup.as_ref().ok_or_else(gone)
     }
@@ -451,6 +478,11 @@ impl Container {
             }
             self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
             cgroup.remove_tree()?;
+        } else if self.has_no_cgroup() {
+            self.kill_first()?;
+            if self.wait_end(Some(KILLED)) {
+                let _ = self.collect();
+            }
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
         let socket = self.spec().detached.then_some(state::START_SOCKET);

@@ -80,7 +80,7 @@ impl Hooks<'_> {
                 "needs a root filesystem that is a directory",
             ));
         };
-        thread::run(|| {
+        self.pod.0.node.0.realm.run(|| {
             self.enter(process, path)?;
             hooks.create_container.iter().try_for_each(|hook| self.run("createContainer", hook, &state))
         })

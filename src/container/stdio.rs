@@ -12,6 +12,7 @@ use nix::unistd::{Gid, Uid, fchown, pipe2};
 use super::Terminal;
 use super::source::open_stdio_file;
 use crate::error::{Context, Error, Result};
+use crate::node::Realm;
 use crate::spec::{ContainerSpec, Stdio};
 use crate::sys::fd::duplicate;
 
@@ -27,18 +28,25 @@ pub(crate) struct Pipes {
 
 /// Opens the streams: what the container gets, `None` for the null device, and the other ends of pipes.
 /// Pipes belong to `owner`, the ids of the container's user on the host.
-pub(crate) fn open(spec: &ContainerSpec, owner: (u32, u32)) -> Result<([Option<OwnedFd>; 3], Pipes)> {
+pub(crate) fn open(
+    spec: &ContainerSpec,
+    realm: &Realm,
+    owner: (u32, u32),
+) -> Result<([Option<OwnedFd>; 3], Pipes)> {
     let mut pipes = Pipes::default();
-    let (stdin, ours) = stream(owner, "stdin", &spec.stdio.stdin, std::io::stdin().as_fd(), true)?;
+    let (stdin, ours) = stream(realm, owner, "stdin", &spec.stdio.stdin, std::io::stdin().as_fd(), true)?;
     pipes.stdin = ours;
-    let (stdout, ours) = stream(owner, "stdout", &spec.stdio.stdout, std::io::stdout().as_fd(), false)?;
+    let (stdout, ours) =
+        stream(realm, owner, "stdout", &spec.stdio.stdout, std::io::stdout().as_fd(), false)?;
     pipes.stdout = ours;
-    let (stderr, ours) = stream(owner, "stderr", &spec.stdio.stderr, std::io::stderr().as_fd(), false)?;
+    let (stderr, ours) =
+        stream(realm, owner, "stderr", &spec.stdio.stderr, std::io::stderr().as_fd(), false)?;
     pipes.stderr = ours;
     Ok(([stdin, stdout, stderr], pipes))
 }
 
 fn stream(
+    realm: &Realm,
     owner: (u32, u32),
     name: &str,
     stdio: &Stdio,
@@ -68,7 +76,15 @@ fn stream(
             let (theirs, ours) = if input { (read, write) } else { (write, read) };
             // The process may open /dev/stdout again, which asks for the owner's permission.
             let owner = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
-            fchown(&theirs, owner.0, owner.1).step("change the owner of", format!("the pipe of {name}"))?;
+            let change = || {
+                fchown(&theirs, owner.0, owner.1).step("change the owner of", format!("the pipe of {name}"))
+            };
+            // In an ordinary user's node the ids are those of its user namespace, where they can be given.
+            if realm.is_user() {
+                realm.run(change)?
+            } else {
+                change()?
+            }
             Ok((Some(theirs), Some(File::from(ours))))
         }
     }

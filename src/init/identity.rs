@@ -22,7 +22,7 @@ pub fn rlimit(mut fields: Reader) -> Done {
 
 /// The order matters: dropping from the bounding set needs CAP_SETPCAP, changing groups CAP_SETGID, and the ambient
 /// set takes only what is permitted and inheritable.
-pub fn take(mut fields: Reader) -> Done {
+pub fn take(mut fields: Reader, keeps_groups: bool) -> Done {
     let (uid, gid, bounding) = (fields.u32()?, fields.u32()?, fields.u64()?);
     let (permitted, effective, inheritable, ambient) =
         (fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?);
@@ -43,7 +43,9 @@ pub fn take(mut fields: Reader) -> Done {
     if uid != 0 && permitted | inheritable != 0 {
         syscall!(nr::PRCTL, PR_SET_KEEPCAPS, 1).within(wire::CALL_KEEPCAPS)?;
     }
-    syscall!(nr::SETGROUPS, count, groups.as_ptr()).within(wire::CALL_SETGROUPS)?;
+    if !keeps_groups {
+        syscall!(nr::SETGROUPS, count, groups.as_ptr()).within(wire::CALL_SETGROUPS)?;
+    }
     syscall!(nr::SETRESGID, gid, gid, gid).within(wire::CALL_SETGID)?;
     syscall!(nr::SETRESUID, uid, uid, uid).within(wire::CALL_SETUID)?;
     // The inheritable set holds the ambient one, and nothing else unless the specification says so (CVE-2022-29162).

@@ -63,6 +63,8 @@ pub struct State {
     empty: i32,
     /// The root of the container, before and after it becomes that of this process.
     root: i32,
+    /// Groups cannot be changed, see `KEEP_GROUPS`.
+    keeps_groups: bool,
     /// The index of the current step.
     step: u32,
 }
@@ -87,7 +89,7 @@ impl State {
 }
 
 static mut PLAN: [u8; wire::MAX_PLAN] = [0; wire::MAX_PLAN];
-static mut STATE: State = State { slots: [0; wire::MAX_SLOTS], null: 0, empty: 0, root: 0, step: 0 };
+static mut STATE: State = State { slots: [0; wire::MAX_SLOTS], null: 0, empty: 0, root: 0, keeps_groups: false, step: 0 };
 
 /// Where the program starts: `stack` is what the kernel put there, the argument count first.
 ///
@@ -205,7 +207,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::UMASK => {
             let _ = syscall!(nr::UMASK, fields.u32()?);
         }
-        wire::IDENTITY => identity::take(fields)?,
+        wire::IDENTITY => identity::take(fields, state.keeps_groups)?,
         wire::NO_NEW_PRIVILEGES => identity::no_new_privileges()?,
         wire::SECCOMP => identity::seccomp(fields)?,
         wire::STDIO => process::stdio(state, fields)?,
@@ -238,6 +240,8 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::JOIN_PROCESS => enter::join(state, fields)?,
         wire::LOOK_AS => user::look_as(fields)?,
         wire::ENTER_MOUNTS => enter::mounts(state, fields)?,
+        wire::KEEP_GROUPS => state.keeps_groups = true,
+        wire::SHOW => process::show(),
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

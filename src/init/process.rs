@@ -35,6 +35,13 @@ pub fn hide() {
     let _ = syscall!(nr::PRCTL, PR_SET_DUMPABLE, 0);
 }
 
+/// Files of a process in proc belong to root of the machine as long as nobody may look into it: then only root could
+/// give a new user namespace its ids. There is nothing to see in the process that waits for that, and nobody but the
+/// owner to see it.
+pub fn show() {
+    let _ = syscall!(nr::PRCTL, PR_SET_DUMPABLE, 1);
+}
+
 /// Gives every signal its default action: ignored ones would stay ignored through execve(2).
 pub fn reset_signals() {
     const SIGKILL: usize = 9;

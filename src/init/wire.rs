@@ -199,6 +199,10 @@ operations! {
     LOOK_AS = 100,
     /// Make a copy of the root, in the mount namespace of a slot, the root of the process: slot.
     ENTER_MOUNTS = 101,
+    /// Let the groups be when the final identity is taken.
+    KEEP_GROUPS = 90,
+    /// Let the owner of the user namespace write its maps.
+    SHOW = 91,
 }
 
 /// The calls that a step can fail in, for messages.

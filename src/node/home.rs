@@ -14,6 +14,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, openat, readlinkat};
@@ -21,6 +22,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
 
 use super::proc::Proc;
+use super::realm::Realm;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pod::{pins, state};
 use crate::sys;
@@ -43,11 +45,12 @@ pub(crate) struct Home {
     pub(crate) template: OwnedFd,
     /// Held while this program lives, in the home of its ephemeral pods.
     alive: Option<Flock<OwnedFd>>,
+    realm: Arc<Realm>,
 }
 
 impl Home {
     /// Opens the home of the pods that outlast programs, and makes it when it is missing.
-    pub(super) fn open(path: &Path, proc: &Proc) -> Result<Self> {
+    pub(super) fn open(path: &Path, proc: &Proc, realm: &Arc<Realm>) -> Result<Self> {
         if !path.is_absolute() {
             return Err(Error::invalid("state_dir", format!("{} is not an absolute path", path.display())));
         }
@@ -68,8 +71,11 @@ impl Home {
         }
         let _setup = lock(reopen(&dir).step("open", path.display())?, FlockArg::LockExclusive)
             .step("lock", path.display())?;
-        let (pins, template) = pins::open_or_make(&dir, path, proc)?;
-        Ok(Home { dir, path: path.to_path_buf(), pins, template, alive: None })
+        let (pins, template) = match realm.is_user() {
+            true => pins::make(path, proc, realm)?,
+            false => pins::open_or_make(&dir, path, proc)?,
+        };
+        Ok(Home { dir, path: path.to_path_buf(), pins, template, alive: None, realm: Arc::clone(realm) })
     }
 
     /// Makes the home of this program's ephemeral pods: its mount namespaces are held by descriptors alone.
@@ -86,8 +92,15 @@ impl Home {
         for name in [NEW, PODS, GARBAGE, NAMES] {
             make_directory(&dir, name).step("make", format!("{}/{name}", path.display()))?;
         }
-        let (pins, template) = pins::make(&path, proc)?;
-        Ok(Home { dir, path, pins, template, alive: Some(alive) })
+        let (pins, template) = match self.realm.is_user() {
+            // Those of an ordinary user's node are this program's alone.
+            true => {
+                let copy = |fd: &OwnedFd| sys::fd::duplicate(fd).step("duplicate", "a namespace of the node");
+                (copy(&self.pins)?, copy(&self.template)?)
+            }
+            false => pins::make(&path, proc, &self.realm)?,
+        };
+        Ok(Home { dir, path, pins, template, alive: Some(alive), realm: Arc::clone(&self.realm) })
     }
 
     /// Removes the home, in which no pod may be.
@@ -108,7 +121,9 @@ impl Home {
             }
             self.remove_dir(LIVE, &program)?;
         }
-        pins::unpin(&self.dir, &self.path)?;
+        if !self.realm.is_user() {
+            pins::unpin(&self.dir, &self.path)?;
+        }
         std::fs::remove_dir_all(&self.path).step("remove", self.path.display())
     }
 

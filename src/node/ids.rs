@@ -74,7 +74,7 @@ impl IdRanges {
     }
 }
 
-fn read(path: &str) -> Result<String> {
+pub(super) fn read(path: &str) -> Result<String> {
     match std::fs::read_to_string(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         result => result.step("read", path),
@@ -82,7 +82,7 @@ fn read(path: &str) -> Result<String> {
 }
 
 /// The ranges of a user in a file as of subuid(5); lines that make no sense are nobody's.
-fn ranges_of(text: &str, user: &str) -> Vec<IdRange> {
+pub(super) fn ranges_of(text: &str, user: &str) -> Vec<IdRange> {
     let range = |line: &str| {
         let mut fields = line.trim().split(':');
         let owner = fields.next()?;

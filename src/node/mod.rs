@@ -2,18 +2,21 @@
 
 mod home;
 mod ids;
+mod mapping;
 mod options;
 mod proc;
+mod realm;
 mod recover;
 
 use std::sync::{Arc, Mutex};
 
 pub use ids::{IdRange, IdRanges};
-pub use options::NodeOptions;
+pub use options::{NodeOptions, NodeUser};
 pub use recover::Recovery;
 
 pub(crate) use home::{GARBAGE, Home, NEW, PODS, lock, names, open_directory, remove_known, remove_tree};
 pub(crate) use proc::Proc;
+pub(crate) use realm::Realm;
 
 use crate::cgroup::Tree;
 use crate::container::guests::Guests;
@@ -41,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) guests: Guests,
     /// Where pods get ids from that ask for some.
     pub(crate) id_ranges: IdRanges,
+    /// Where the work is done.
+    pub(crate) realm: Arc<Realm>,
 }
 
 impl Node {
@@ -50,16 +55,24 @@ impl Node {
     /// there, and its cgroup.
     ///
     /// # Errors
-    /// `PermissionDenied` without root; `Unsupported` on a machine without cgroup v2; `CorruptState` when the state
+    /// `PermissionDenied` without root, unless [`NodeOptions::user`] says otherwise; `Unsupported` on a machine without
+    /// cgroup v2, or for an ordinary user without user namespaces; `CorruptState` when the state
     /// directory belongs to somebody else or can be written to by others.
     pub fn open(options: &NodeOptions) -> Result<Node> {
-        let proc = Proc::new()?;
+        let proc = Proc::new(options.user)?;
         let init = InitImage::new()?;
         let guests = Guests::new()?;
         let context = |error: Error| error.within(format!("open node {}", options.state_dir.display()));
         // First, since this is what a machine may lack: then there is no state directory and no mount to take back.
-        let cgroups = Tree::open(&options.cgroup_parent).map_err(context)?;
-        let home = Home::open(&options.state_dir, &proc).map_err(|error| {
+        let realm = Arc::new(Realm::open(options.user, &init, &proc).map_err(context)?);
+        let cgroups = Tree::open_as(&options.cgroup_parent, !realm.is_user()).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied if realm.is_user() => context(error.because(
+                "an ordinary user gives NodeOptions::cgroup_parent the path of a directory that was delegated, or \
+                 CgroupParent::None",
+            )),
+            _ => context(error),
+        })?;
+        let home = Home::open(&options.state_dir, &proc, &realm).map_err(|error| {
             cgroups.undo();
             context(error)
         })?;
@@ -71,6 +84,7 @@ impl Node {
             init,
             guests,
             id_ranges: options.id_ranges.clone(),
+            realm,
         })))
     }
 
@@ -82,7 +96,10 @@ impl Node {
     /// nothing is left behind.
     pub fn create_pod(&self, spec: &PodSpec) -> Result<Pod> {
         let context = || format!("create pod {}/{}", spec.namespace, spec.name);
-        spec.validate().map_err(|error| error.within(context()))?;
+        spec.validate()
+            .and_then(|()| self.0.realm.check(spec))
+            .and_then(|()| self.0.cgroups.check(&spec.resources))
+            .map_err(|error| error.within(context()))?;
         let home = if spec.ephemeral { self.ephemeral_home()? } else { self.0.home.clone() };
         pod::create(self, home, spec).map_err(|error| error.within(context()))
     }

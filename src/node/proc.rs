@@ -5,9 +5,11 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::NodeUser;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pod::state::{ProcessIdentity, ProcessRef};
 use crate::spec::sysctl_path;
@@ -15,28 +17,44 @@ use crate::sys::fd::{open_beneath, resolve};
 use crate::sys::mount::{attr, new_filesystem};
 use crate::sys::pidfd;
 
-/// A detached proc mount of the host's PID namespace.
+/// A detached proc mount of the host's PID namespace; for an ordinary user the one at `/proc`.
 pub(crate) struct Proc {
     dir: OwnedFd,
     boot_id: String,
 }
 
 impl Proc {
-    pub(crate) fn new() -> Result<Self> {
-        let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-        let dir = new_filesystem(c"proc", &[], attributes).map_err(|errno| {
-            let error = Error::system(errno, "make").on("a private proc");
-            match errno {
-                Errno::EPERM => error.because(
-                    "making pods needs root of the machine (CAP_SYS_ADMIN); an ordinary user cannot make them, nor root \
-                     of a user namespace: guarding devices and making device nodes takes privileges of the machine",
-                ),
-                _ => error,
-            }
-        })?;
+    pub(crate) fn new(user: NodeUser) -> Result<Self> {
+        let dir = if user == NodeUser::Root { Self::private()? } else { Self::of_machine()? };
         let mut proc = Proc { dir, boot_id: String::new() };
         proc.boot_id = proc.read("sys/kernel/random/boot_id")?.trim().to_string();
         Ok(proc)
+    }
+
+    /// An ordinary user cannot mount one, and nobody but root of the machine could put anything over this one.
+    fn of_machine() -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let dir = openat(AT_FDCWD, "/proc", flags, Mode::empty()).step("open", "/proc")?;
+        match fstatfs(&dir).step("look at", "/proc")?.filesystem_type() {
+            PROC_SUPER_MAGIC => Ok(dir),
+            _ => Err(Error::new(ErrorKind::Unsupported, "use")
+                .on("/proc")
+                .because("no proc(5) is mounted there")),
+        }
+    }
+
+    fn private() -> Result<OwnedFd> {
+        let attributes = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+        new_filesystem(c"proc", &[], attributes).map_err(|errno| {
+            let error = Error::system(errno, "make").on("a private proc");
+            match errno {
+                Errno::EPERM => error.because(
+                    "this takes root of the machine (CAP_SYS_ADMIN); an ordinary user, or root of a user namespace, \
+                     makes pods in a node of its own: see NodeOptions::for_user",
+                ),
+                _ => error,
+            }
+        })
     }
 
     /// The content of a file, as text.
@@ -87,11 +105,6 @@ impl Proc {
                 _ => error,
             }
         })
-    }
-
-    /// Sets the NIS domain name in the UTS namespace of the calling thread.
-    pub(crate) fn set_domainname(&self, name: &str) -> Result<()> {
-        self.set_sysctl("kernel.domainname", name)
     }
 
     /// What identifies a boot of the machine.

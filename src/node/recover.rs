@@ -3,8 +3,8 @@
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
 
-use super::Node;
 use super::home::{GARBAGE, Home, LIVE, NEW, PODS, lock, names};
+use super::{Node, Realm};
 use crate::error::{Context, ErrorKind, Result};
 use crate::pod::{self, pins, state};
 
@@ -53,7 +53,7 @@ pub(super) fn recover(node: &Node) -> Result<Recovery> {
         }
     }
     remove_dead_programs(node, home, &mut recovery)?;
-    remove_orphans(home, &mut recovery)?;
+    remove_orphans(&node.0.realm, home, &mut recovery)?;
     Ok(recovery)
 }
 
@@ -137,7 +137,7 @@ fn remove_dead_programs(node: &Node, home: &Home, recovery: &mut Recovery) -> Re
 }
 
 /// What a program left in places that belong to no pod: it died between two steps of making or removing one.
-fn remove_orphans(home: &Home, recovery: &mut Recovery) -> Result<()> {
+fn remove_orphans(realm: &Realm, home: &Home, recovery: &mut Recovery) -> Result<()> {
     let known = |id: &str| -> Result<bool> {
         for phase in [NEW, PODS, GARBAGE] {
             if home.entries(phase)?.iter().any(|known| known == id) {
@@ -146,7 +146,9 @@ fn remove_orphans(home: &Home, recovery: &mut Recovery) -> Result<()> {
         }
         Ok(false)
     };
-    for id in pins::pinned_pods(&home.pins)? {
+    // Those of an ordinary user's node hold ephemeral pods of this very program.
+    let pinned = if realm.is_user() { Vec::new() } else { pins::pinned_pods(&home.pins)? };
+    for id in pinned {
         if !known(&id)? {
             crate::sys::thread::run(|| pins::PodPins::enter(&home.pins, &id)?.remove())?;
             recovery.removed.push(id);

@@ -15,7 +15,7 @@ use super::state::{self, PodState};
 use super::user::{self, UserNamespace};
 use super::{Inner, Pod};
 use super::{netdev, place, reaper};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
 use crate::spec::{
@@ -24,7 +24,7 @@ use crate::spec::{
 };
 use crate::sys::mount::{attr, clone_tree, new_filesystem};
 use crate::sys::namespace::{self, Kind};
-use crate::sys::{loopback, thread};
+use crate::sys::{loopback, uts};
 
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
@@ -59,8 +59,8 @@ impl Attempt<'_> {
         self.home.take_name(&self.spec.namespace, &self.spec.name, self.id)?;
         mkdirat(&*dir, state::CONTAINERS, Mode::S_IRWXU).step("make", "the directory of containers")?;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, self.id)?);
-        let cgroup_id = cgroup.id()?;
+        self.cgroup = place::make(self.node, &dir, self.spec, self.id)?;
+        let cgroup_id = self.cgroup.as_ref().map_or(Ok(0), Cgroup::id)?;
         let ids = match &self.spec.namespaces.user {
             UserMode::Mapped(ids) => Some(ids.clone()),
             UserMode::Auto { size } => {
@@ -69,9 +69,12 @@ impl Attempt<'_> {
             UserMode::Host | UserMode::Path(_) => None,
         };
         let devices = &mut self.devices;
-        let ids = thread::run(|| make_shared(self.node, self.home, self.spec, self.id, ids, devices))?;
+        let realm = &self.node.0.realm;
+        let ids =
+            realm.run_with_mounts(|| make_shared(self.node, self.home, self.spec, self.id, ids, devices))?;
         let mut process = None;
         if self.spec.namespaces.pid == PidMode::Pod {
+            let cgroup = self.cgroup.as_ref().ok_or_else(|| no_cgroups("share the PID namespace of"))?;
             let reaper = self.reaper.insert(reaper::start(self.node, self.home, self.spec, self.id, cgroup)?);
             process = Some(reaper.identify(self.node)?);
         }
@@ -122,7 +125,7 @@ impl Attempt<'_> {
         if let Some(reaper) = self.reaper.take() {
             reaper.wait();
         }
-        let _ = thread::run(|| PodPins::enter(&self.home.pins, self.id)?.remove());
+        let _ = self.node.0.realm.run(|| PodPins::enter(&self.home.pins, self.id)?.remove());
         if self.home.move_pod(self.id, NEW, GARBAGE).is_ok() {
             let _ = self.home.remove_dir(GARBAGE, self.id);
         }
@@ -189,7 +192,7 @@ fn make_shared(
         let hostname = spec.effective_hostname();
         nix::unistd::sethostname(&hostname).step("set the host name to", &hostname)?;
         if let Some(domainname) = &spec.domainname {
-            node.0.proc.set_domainname(domainname)?;
+            uts::set_domainname(domainname).step("set the domain name to", domainname)?;
         }
     }
     if spec.namespaces.network == NamespaceMode::Pod {

@@ -14,14 +14,14 @@ use nix::sys::stat::Mode;
 use super::ipc_handle::PodIpc;
 use super::pins::PodPins;
 use super::state::{self, PodState, ProcessRef};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, no_cgroups};
 use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, Node, PODS};
 use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, Resources, UserMode};
+use crate::sys;
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
-use crate::sys::{self, thread};
 
 /// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
 const KILLED: Duration = Duration::from_secs(10);
@@ -155,15 +155,21 @@ impl Pod {
         if let Some(cgroup) = self.0.cgroup.get() {
             return Ok(cgroup);
         }
+        if !self.0.node.0.cgroups.exists() {
+            return Err(no_cgroups("use the cgroup of"));
+        }
         let gone =
             || Error::new(ErrorKind::NotFound, "open").on(format!("the cgroup of pod {}", self.name()));
         let cgroup = super::place::open(&self.0.node, &self.0.state)?.ok_or_else(gone)?;
         Ok(self.0.cgroup.get_or_init(|| cgroup))
     }
 
-    /// The directory of the pod's cgroup.
+    /// The directory of the pod's cgroup; empty in a node without cgroups.
     pub fn cgroup_path(&self) -> PathBuf {
         let cgroups = &self.0.node.0.cgroups;
+        if !cgroups.exists() {
+            return PathBuf::new();
+        }
         self.spec()
             .cgroup
             .as_ref()
@@ -190,7 +196,7 @@ impl Pod {
                 .on(format!("the {} namespace of pod {}", kind.word(), self.name()))
                 .because("the pod has none of its own"));
         }
-        thread::run(|| PodPins::enter(&self.0.home.pins, self.id())?.namespace(kind))
+        self.0.node.0.realm.run(|| PodPins::enter(&self.0.home.pins, self.id())?.namespace(kind))
     }
 
     /// The number that identifies a namespace of the pod, as in `readlink /proc/PID/ns/net`.
@@ -200,7 +206,13 @@ impl Pod {
 
     /// What a plan needs to know of the pod.
     pub(crate) fn context(&self) -> plan::PodContext<'_> {
-        plan::PodContext { spec: self.spec(), ids: self.0.state.ids.as_ref() }
+        let realm = &self.0.node.0.realm;
+        let ordinary = |ids| plan::Ordinary { ids, keeps_groups: realm.keeps_groups() };
+        plan::PodContext {
+            spec: self.spec(),
+            ids: self.0.state.ids.as_ref(),
+            ordinary: realm.ids().map(ordinary),
+        }
     }
 
     /// The ids of the pod's user namespace; `None` when it has none of its own.
@@ -386,14 +398,31 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
             reap_all(children);
         }
         cgroup.remove_tree()?;
+    } else if !node.0.cgroups.exists() {
+        end(node, processes(node, dir, state.as_ref()));
     }
-    thread::run(|| PodPins::enter(&home.pins, id)?.remove())
+    node.0.realm.run(|| PodPins::enter(&home.pins, id)?.remove())
 }
 
 /// Removes the cgroup of a pod whose namespaces are gone, with all that runs in it.
 pub(crate) fn remove_cgroup(node: &Node, dir: &OwnedFd, id: &str) -> Result<()> {
     let state: Option<PodState> = state::read(dir, state::STATE).unwrap_or_default();
+    if !node.0.cgroups.exists() {
+        end(node, processes(node, dir, state.as_ref()));
+    }
     super::place::open_remains(node, dir, id, state.as_ref())?.map_or(Ok(()), |cgroup| cgroup.remove_tree())
+}
+
+/// Kills the first processes of containers that have no cgroup, and with them all of their PID namespaces.
+fn end(node: &Node, processes: Vec<(ProcessRef, OwnedFd)>) {
+    for (_, pidfd) in &processes {
+        // What has ended needs no signal.
+        let _ = sys::pidfd::send_signal(pidfd, libc::SIGKILL);
+    }
+    for (process, _) in &processes {
+        node.0.guests.wait_for_programs(process, KILLED);
+    }
+    reap_all(processes);
 }
 
 /// Waits until the processes, which were killed, have ended, as they do, and takes the statuses of those that are this

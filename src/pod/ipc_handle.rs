@@ -14,7 +14,6 @@ use crate::spec::{
     SysvMessageQueueSpec,
 };
 use crate::sys::namespace::Kind;
-use crate::sys::thread;
 
 /// The POSIX and System V objects of a pod's IPC namespace.
 ///
@@ -58,19 +57,23 @@ impl<'a> PodIpc<'a> {
         }
         // A removed pod is told as such, not as a missing pin.
         pod.dir()?;
-        thread::run(|| {
-            let pins = PodPins::enter(&pod.0.home.pins, pod.id())?;
-            let owned = pod.0.state.ids.is_some() && pod.spec().namespaces.ipc == NamespaceMode::Pod;
-            let roots = Roots {
-                shm: pins.directory(pins::SHM)?,
-                mqueue: pins.directory(pins::MQUEUE)?,
-                ipc: pins.namespace(Kind::Ipc)?,
-                user: if owned { Some(pins.namespace(Kind::User)?) } else { None },
-            };
-            setns(&roots.ipc, Kind::Ipc.flag()).step("join", "the pod's IPC namespace")?;
-            work(&roots)
-        })
-        .map_err(|error| error.within(context()))
+        pod.0
+            .node
+            .0
+            .realm
+            .run(|| {
+                let pins = PodPins::enter(&pod.0.home.pins, pod.id())?;
+                let owned = pod.0.state.ids.is_some() && pod.spec().namespaces.ipc == NamespaceMode::Pod;
+                let roots = Roots {
+                    shm: pins.directory(pins::SHM)?,
+                    mqueue: pins.directory(pins::MQUEUE)?,
+                    ipc: pins.namespace(Kind::Ipc)?,
+                    user: if owned { Some(pins.namespace(Kind::User)?) } else { None },
+                };
+                setns(&roots.ipc, Kind::Ipc.flag()).step("join", "the pod's IPC namespace")?;
+                work(&roots)
+            })
+            .map_err(|error| error.within(context()))
     }
 
     /// The objects with ids of the host.

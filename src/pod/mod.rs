@@ -1,5 +1,6 @@
 //! The shared context of containers: a pod.
 
+mod borrowed;
 mod create;
 mod handle;
 mod helper;

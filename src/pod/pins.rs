@@ -23,9 +23,11 @@ use nix::unistd::{UnlinkatFlags, fchdir, mkdir, unlinkat};
 use crate::container::plan::{HOST, LAYERS, PROC_OF_HOST, ROOT, UPPER};
 use crate::error::{Context, Error, Result};
 use crate::init::wire;
-use crate::node::Proc;
+use crate::node::{Proc, Realm};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{mount as fs, thread};
+
+use super::borrowed::{self, Borrowed};
 
 /// The file in the state directory that the pins namespace is mounted on.
 const PINS: &str = "pins";
@@ -53,19 +55,22 @@ pub(crate) fn open_or_make(dir: &OwnedFd, path: &Path, proc: &Proc) -> Result<(O
     let pins = match found {
         Some(pins) => pins,
         None => in_order(|| {
-            let pins = make_pins(path, proc)?;
+            let pins = make_pins(path, proc, false)?;
             Ok(pin_on_host(dir, path, &pins)?.then_some(pins))
         })?,
     };
-    let template = open_or_make_template(&pins, path, proc)?;
+    let template = open_or_make_template(&pins, path, proc, false)?;
     Ok((pins, template))
 }
 
 /// Makes the two namespaces. They live while the descriptor of pins is open.
-pub(crate) fn make(path: &Path, proc: &Proc) -> Result<(OwnedFd, OwnedFd)> {
-    let pins = make_pins(path, proc)?;
-    let template = open_or_make_template(&pins, path, proc)?;
-    Ok((pins, template))
+pub(crate) fn make(path: &Path, proc: &Proc, realm: &Realm) -> Result<(OwnedFd, OwnedFd)> {
+    let make = || {
+        let pins = make_pins(path, proc, realm.is_user())?;
+        let template = open_or_make_template(&pins, path, proc, realm.is_user())?;
+        Ok((pins, template))
+    };
+    if realm.is_user() { realm.run(make) } else { make() }
 }
 
 /// A mount namespace can only be mounted in one with a smaller number, so that no circle comes about (`ELOOP`). Linux
@@ -101,16 +106,18 @@ fn move_to_processor(number: usize) -> nix::Result<()> {
     sched_setaffinity(this, &one)
 }
 
-fn make_pins(path: &Path, proc: &Proc) -> Result<OwnedFd> {
+fn make_pins(path: &Path, proc: &Proc, user: bool) -> Result<OwnedFd> {
     // A thread of its own, which inherits the processor of the one that asks.
     thread::run(|| {
+        let machines = if user { Some(borrowed::open_proc()?) } else { None };
         new_namespace(path)?;
         mkdir(PODS, Mode::S_IRWXU).step("make", "the pins namespace's pods directory")?;
+        machines.map_or(Ok(()), |proc| borrowed::attach_proc(&proc)).step("attach", "a proc in pins")?;
         namespace::of_this_thread(proc, Kind::Mount).step("open", "the pins namespace")
     })
 }
 
-fn open_or_make_template(pins: &OwnedFd, path: &Path, proc: &Proc) -> Result<OwnedFd> {
+fn open_or_make_template(pins: &OwnedFd, path: &Path, proc: &Proc, user: bool) -> Result<OwnedFd> {
     let found = thread::run(|| {
         setns(pins, CloneFlags::CLONE_NEWNS).step("join", "the pins namespace")?;
         open_pinned(AT_FDCWD.as_fd(), "/template").step("open", "the template namespace")
@@ -120,8 +127,9 @@ fn open_or_make_template(pins: &OwnedFd, path: &Path, proc: &Proc) -> Result<Own
     }
     in_order(|| {
         let template = thread::run(|| {
+            let borrowed = if user { Some(Borrowed::open()?) } else { None };
             new_namespace(path)?;
-            furnish_template().step("furnish", "the template namespace")?;
+            furnish_template(borrowed.as_ref()).step("furnish", "the template namespace")?;
             namespace::of_this_thread(proc, Kind::Mount).step("open", "the template namespace")
         })?;
         setns(pins, CloneFlags::CLONE_NEWNS).step("join", "the pins namespace")?;
@@ -148,7 +156,7 @@ fn new_namespace(state_dir: &Path) -> Result<()> {
     fs::pivot_to_cwd().step("pivot into", "a tmpfs")
 }
 
-fn furnish_template() -> nix::Result<()> {
+fn furnish_template(borrowed: Option<&Borrowed>) -> nix::Result<()> {
     let all = Mode::from_bits_retain(0o755);
     let follow = nix::sys::stat::FchmodatFlags::FollowSymlink;
     for directory in [ROOT, UPPER, LAYERS, "/dev", PROC_OF_HOST] {
@@ -165,8 +173,13 @@ fn furnish_template() -> nix::Result<()> {
     mkdir(wire::TEMPLATE_EMPTY, all)?;
     fchmodat(AT_FDCWD, wire::TEMPLATE_EMPTY, all, follow)?;
     let everybody = Mode::from_bits_retain(0o666);
-    mknod(wire::TEMPLATE_NULL, SFlag::S_IFCHR, everybody, makedev(1, 3))?;
-    fchmodat(AT_FDCWD, wire::TEMPLATE_NULL, everybody, follow)?;
+    match borrowed {
+        None => {
+            mknod(wire::TEMPLATE_NULL, SFlag::S_IFCHR, everybody, makedev(1, 3))?;
+            fchmodat(AT_FDCWD, wire::TEMPLATE_NULL, everybody, follow)?;
+        }
+        Some(borrowed) => borrowed.attach()?,
+    }
     // All containers start from this one filesystem: none can ever write to it.
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)

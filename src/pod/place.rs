@@ -24,11 +24,11 @@ struct Place {
     id: Option<u64>,
 }
 
-/// Makes the cgroup of a pod whose directory is `dir`.
-pub(super) fn make(node: &Node, dir: &OwnedFd, spec: &PodSpec, id: &str) -> Result<Cgroup> {
+/// Makes the cgroup of a pod whose directory is `dir`; `None` in a node without cgroups.
+pub(super) fn make(node: &Node, dir: &OwnedFd, spec: &PodSpec, id: &str) -> Result<Option<Cgroup>> {
     let cgroups = &node.0.cgroups;
     let Some(path) = &spec.cgroup else {
-        return cgroups.create_pod(id, &spec.resources);
+        return cgroups.exists().then(|| cgroups.create_pod(id, &spec.resources)).transpose();
     };
     state::write(dir, FILE, &Place { path: path.clone(), id: None })?;
     let cgroup = cgroups.create_pod_at(path, &spec.resources)?;
@@ -38,7 +38,7 @@ pub(super) fn make(node: &Node, dir: &OwnedFd, spec: &PodSpec, id: &str) -> Resu
         let _ = cgroup.remove_tree();
         return Err(error);
     }
-    Ok(cgroup)
+    Ok(Some(cgroup))
 }
 
 /// The cgroup of a whole pod.

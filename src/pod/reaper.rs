@@ -14,7 +14,6 @@ use crate::node::{Home, Node};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{PodSpec, Resources};
 use crate::sys::namespace::{self, Kind};
-use crate::sys::thread;
 
 /// The leaf cgroup that it lives in. No container can have this name.
 pub(crate) const CGROUP: &str = "_init";
@@ -38,14 +37,14 @@ impl Reaper {
 pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
     let guard = node.0.cgroups.device_guard();
     let cgroup = pod.create_guarded(CGROUP, &Resources::default(), guard)?;
-    let plan = plan::reaper(spec);
+    let plan = plan::reaper(spec, node.0.realm.keeps_groups());
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     // One that belongs to the pod's user namespace is made by init, when it is in that.
     if !plan.enters_pid() {
         namespaces |= CloneFlags::CLONE_NEWPID;
     }
     let (control, inits) = Control::pair()?;
-    let mut child: Child = thread::run(|| {
+    let mut child: Child = node.0.realm.launch(|| {
         let mut opener = Opener::new(node, None);
         opener.control(inits);
         opener.open_in_pins(&plan, home, id)?;
@@ -104,7 +103,7 @@ fn settle(
     let proc = proc.ok_or_else(|| Error::new(ErrorKind::System, "hear from").on("the pod's init"))?;
     let namespace =
         namespace::of_process(&node.0.proc, child.pid, Kind::Pid).step("open", "the PID namespace")?;
-    thread::run(|| {
+    node.0.realm.run_with_mounts(|| {
         let pins = PodPins::enter(&home.pins, id)?;
         pins.pin_namespace(Kind::Pid, &namespace)?;
         pins.attach(PROC, &proc)

@@ -16,7 +16,7 @@ use nix::sched::CloneFlags;
 
 use super::image::InitImage;
 use crate::error::{Context, Error, Result};
-use crate::sys::{self, pidfd, thread};
+use crate::sys::{self, pidfd, thread, worker};
 
 /// Room for the child's few frames.
 const STACK: usize = 32 << 10;
@@ -116,6 +116,11 @@ impl Launch<'_> {
             stack_size: STACK as u64,
             ..CloneArgs::default()
         };
+        if worker::gives_children_away() {
+            // With the signal that the worker itself has.
+            args.flags |= libc::CLONE_PARENT as u64;
+            args.exit_signal = 0;
+        }
         if let Some(cgroup) = self.cgroup {
             args.flags |= CLONE_INTO_CGROUP;
             args.cgroup = cgroup.as_raw_fd() as u64;
@@ -124,7 +129,14 @@ impl Launch<'_> {
         // keeps this thread here until the child has executed init or ended. `task` is valid as long.
         let pid = thread::with_all_signals_blocked(|| unsafe { clone3(&args, &raw const task) });
         if pid < 0 {
-            return Err(Errno::from_raw(-pid as i32)).step("clone3", "a process for init");
+            let error = Error::system(Errno::from_raw(-pid as i32), "clone3").on("a process for init");
+            return Err(match error.errno() {
+                Some(libc::EACCES) => error.because(
+                    "it may not be born in its cgroup: an ordinary user's program must itself be in the cgroup that was \
+                     delegated, or in one below",
+                ),
+                _ => error,
+            });
         }
         // SAFETY: CLONE_PIDFD stored a new file descriptor there.
         let child = Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } };

@@ -28,10 +28,13 @@ pub(super) fn node(node: &Node, options: &StatsOptions) -> Result<NodeStats> {
     let mut reader = Reader::new(options);
     let timestamp_usec = now();
     let machine = machine::read(&mut reader, &node.0.proc)?;
-    let tree = node.0.cgroups.as_fd();
-    let controllers = reader.controllers(tree, c"cgroup.controllers")?;
-    // The node's own cgroup may be one that somebody gave, with processes; below it there are pods only.
-    let cgroup = reader.cgroup(tree, controllers)?.unwrap_or_default();
+    let mut cgroup = CgroupStats::default();
+    // A node of an ordinary user may have none.
+    if let Some(tree) = node.0.cgroups.fd() {
+        let controllers = reader.controllers(tree, c"cgroup.controllers")?;
+        // The node's own cgroup may be one that somebody gave, with processes; below it there are pods only.
+        cgroup = reader.cgroup(tree, controllers)?.unwrap_or_default();
+    }
     let mut pods = node.pods()?;
     pods.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
     let mut shared = network::read(&pods, options)?;
@@ -86,6 +89,7 @@ fn one_pod(reader: &mut Reader<'_>, pod: &Pod, shared: Shared) -> Result<Option<
         ..PodStats::default()
     };
     let cgroup = match pod.cgroup() {
+        _ if !pod.0.node.0.cgroups.exists() => None,
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         result => Some(result?.as_fd()),
     };

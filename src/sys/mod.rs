@@ -15,6 +15,8 @@ pub(crate) mod pidfd;
 pub(crate) mod pipe;
 pub(crate) mod thread;
 pub(crate) mod tty;
+pub(crate) mod uts;
+pub(crate) mod worker;
 
 use nix::errno::Errno;
 

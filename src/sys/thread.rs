@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
 
+use super::worker;
 use crate::error::{Context, Error, ErrorKind, Result};
 
 /// Enough for a few frames and path buffers; most of the time on a new thread is the kernel's anyway.
@@ -25,6 +26,9 @@ struct Job<W, T> {
 /// By pthread_create(3): a thread of the standard library also gets a name, a stack for signal handlers and a look at
 /// its own stack, which together cost 20 us of a container's millisecond.
 pub(crate) fn run<T: Send, W: FnOnce() -> Result<T> + Send>(work: W) -> Result<T> {
+    if worker::is_running() {
+        return worker::nested(work);
+    }
     let mut job = Job { work: Some(work), result: None };
     let errno = |code: libc::c_int| match code {
         0 => Ok(()),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use pericarp::{CgroupParent, ErrorKind, PodSpec};
+use pericarp::{CgroupParent, ContainerSpec, ErrorKind, NodeUser, PodSpec, Resources, Rootfs};
 use serde_json::json;
 
 use crate::world::*;
@@ -19,6 +19,7 @@ crate::behaviours![
     recovery_removes_what_is_half_made,
     controllers_are_told,
     closing_a_node_ends_nothing,
+    an_ordinary_users_node_has_ephemeral_pods,
 ];
 
 fn two_handles_see_the_same_pods(world: &World) -> Outcome {
@@ -135,5 +136,29 @@ fn closing_a_node_ends_nothing(world: &World) -> Outcome {
     drop(third);
     let again = world.node.open_pod("a")?.container("c")?;
     assert_eq!((again.pid(), again.try_wait()?), (container.pid(), None));
+    PASS
+}
+
+/// Root can have one as well: with all ids but its own gone.
+fn an_ordinary_users_node_has_ephemeral_pods(world: &World) -> Outcome {
+    let state_dir = format!("{}-user", world.options.state_dir.display());
+    let options = world.options.clone().state_dir(&state_dir);
+    let options = options.user(NodeUser::SingleId).cgroup_parent(CgroupParent::None);
+    let node = world.api.open(&options)?;
+    assert!(node.controllers().is_empty());
+    world.refused(node.create_pod(&PodSpec::new("a")), ErrorKind::Unsupported);
+    let limits: Resources = serde_json::from_str(r#"{"pidsMax": 9}"#)?;
+    let limited = PodSpec::new("a").ephemeral(true).resources(limits);
+    world.refused(node.create_pod(&limited), ErrorKind::Unsupported);
+    let pod = node.create_pod(&PodSpec::new("a").ephemeral(true))?;
+    assert_eq!(pod.cgroup_path(), "");
+    world.refused(pod.freeze(), ErrorKind::Unsupported);
+    let spec =
+        ContainerSpec::new("ids", Rootfs::directory("/").readonly()).args(["cat", "/proc/self/gid_map"]);
+    let map = say(&*pod, spec)?;
+    assert_eq!(map.split_ascii_whitespace().collect::<Vec<_>>(), ["0", "0", "1"]);
+    pod.remove()?;
+    node.remove()?;
+    assert!(!std::path::Path::new(&state_dir).exists());
     PASS
 }

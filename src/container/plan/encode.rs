@@ -361,5 +361,6 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.u32(*uid).u32(*gid).u32(groups.len() as u32).bytes(&bytes);
             wire::LOOK_AS
         }
+        Step::KeepGroups => wire::KEEP_GROUPS,
     }
 }

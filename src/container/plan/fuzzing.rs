@@ -59,7 +59,7 @@ fn whole(pod: &PodSpec, container: &ContainerSpec) {
         UserMode::Mapped(ids) => Some(ids),
         UserMode::Auto { .. } | UserMode::Path(_) => Some(&any),
     };
-    let mut plan = match compile(&PodContext { spec: pod, ids }, container) {
+    let mut plan = match compile(&PodContext { spec: pod, ids, ordinary: None }, container) {
         Ok(plan) => plan,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
     };

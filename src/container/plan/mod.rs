@@ -14,8 +14,8 @@ mod step;
 mod tests;
 
 pub(crate) use build::{
-    HOST, LAYERS, PodContext, ROOT, UPPER, compile, compile_exec, holder, hook, proc_of_namespace, queue,
-    reaper, sysctls,
+    HOST, LAYERS, Ordinary, PodContext, ROOT, UPPER, compile, compile_exec, holder, hook, proc_of_namespace,
+    queue, reaper, sysctls,
 };
 pub(crate) use source::{Source, Spread};
 pub(crate) use step::{Create, PROC as PROC_OF_HOST, Step};

@@ -252,6 +252,8 @@ pub(crate) enum Step {
         gid: u32,
         groups: Vec<u32>,
     },
+    /// In a user namespace that may not change them.
+    KeepGroups,
 }
 
 /// What to make where a mount goes, when nothing is there.
@@ -328,6 +330,14 @@ impl Step {
             (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
                 Some("a clock would be before 0 or after 146 years")
             }
+            (Step::NewFilesystem { fstype: "proc", .. }, Errno::EPERM) => Some(
+                "in a user namespace the kernel mounts one only where a whole one is seen: something covers parts of \
+                 /proc on this machine",
+            ),
+            (Step::NewFilesystem { fstype: "sysfs", .. }, Errno::EPERM) => Some(
+                "in a user namespace it takes a network namespace of the pod's own, and a machine where nothing covers \
+                 parts of /sys",
+            ),
             (Step::UnshareTime, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)"),
             (Step::JoinTime { .. }, Errno::EINVAL) => Some("the file is no time namespace"),
             (Step::Affinity { .. }, Errno::EINVAL) => {
@@ -493,6 +503,7 @@ impl fmt::Display for Step {
             Step::LookAs { uid, gid, groups } => {
                 write!(f, "look at files as user {uid}, group {gid}, groups {groups:?}")
             }
+            Step::KeepGroups => write!(f, "keep the groups"),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! POSIX shared memory objects (shm_overview(7)): regular files at the top of the pod's tmpfs.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, ftruncate, linkat, unlinkat};
@@ -36,8 +36,20 @@ pub(crate) fn create_shm_object(shm_root: BorrowedFd<'_>, object: &ShmObjectSpec
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let file = openat(shm_root, c".", flags, Mode::empty()).map_err(|errno| refused(errno, name))?;
     complete(&file, object).step(CREATE, name)?;
-    linkat(&file, c"", shm_root, name, AtFlags::AT_EMPTY_PATH).map_err(|errno| refused(errno, name))?;
+    give_name(&file, shm_root, name).map_err(|errno| refused(errno, name))?;
     Ok(file)
+}
+
+/// Before Linux 6.10 the straight way takes a privilege of the machine, which an ordinary user has not; the way through
+/// proc takes none.
+fn give_name(file: &OwnedFd, shm_root: BorrowedFd<'_>, name: &str) -> crate::sys::Result<()> {
+    match linkat(file, c"", shm_root, name, AtFlags::AT_EMPTY_PATH) {
+        Err(Errno::ENOENT) => {
+            let path = format!("/proc/thread-self/fd/{}", file.as_raw_fd());
+            linkat(AT_FDCWD, path.as_str(), shm_root, name, AtFlags::AT_SYMLINK_FOLLOW)
+        }
+        result => result,
+    }
 }
 
 /// What the error numbers of the two calls that make a file mean here.

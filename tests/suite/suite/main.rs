@@ -43,6 +43,8 @@ mod programs;
 mod proof;
 mod recovery;
 mod rootfs;
+mod rootless;
+mod rootless_user;
 mod seccomp;
 mod security;
 mod sharedhost;
@@ -88,6 +90,7 @@ fn main() {
             programs::payload,
             proof::payload,
             recovery::payload,
+            rootless_user::payload,
             seccomp::payload,
             security::payload,
             sharedhost::payload,
@@ -139,6 +142,7 @@ fn main() {
         proof::tests(),
         recovery::tests(),
         rootfs::tests(),
+        rootless::tests(),
         seccomp::tests(),
         security::tests(),
         sharedhost::tests(),

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use pericarp::stats::StatsOptions;
-use pericarp::{CgroupParent, ErrorKind, ExitStatus, NodeOptions, PodSpec};
+use pericarp::{CgroupParent, ErrorKind, ExitStatus, NodeOptions, NodeUser, PodSpec};
 use pericarp_ffi::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -252,11 +252,17 @@ impl Api for C {
         let (name, path) = match &options.cgroup_parent {
             CgroupParent::Named(name) => (Some(c_text(name)), None),
             CgroupParent::Path(path) => (None, Some(c_path(path))),
+            // What an ordinary user's node has unless one is given.
+            CgroupParent::None => (None, None),
             other => panic!("the header has no way to say {other:?}"),
         };
         let options = pericarp_node_options_t {
             size: size_of::<pericarp_node_options_t>(),
-            flags: 0,
+            flags: match options.user {
+                NodeUser::SingleId => PERICARP_NODE_SINGLE_ID,
+                NodeUser::SubordinateIds => PERICARP_NODE_SUBORDINATE_IDS,
+                _ => 0,
+            },
             state_dir: state_dir.as_ptr(),
             cgroup_name: pointer(&name),
             cgroup_path: pointer(&path),

@@ -35,7 +35,10 @@ impl Build<'_> {
 
     pub(super) fn furnish_dev(&mut self, slot: Slot) {
         for (name, major, minor) in DEVICES {
-            self.plan.step(Step::MknodAt { slot, name, major, minor });
+            match self.pod.ordinary {
+                None => self.plan.step(Step::MknodAt { slot, name, major, minor }),
+                Some(_) => self.bind_device(name, major, minor),
+            }
         }
         for (name, target) in LINKS {
             self.plan.step(Step::SymlinkAt { slot, name, target });
@@ -53,6 +56,7 @@ impl Build<'_> {
             // What looks like a device of the kernel must be where it seems to be.
             let below_dev = device.path.starts_with(Path::new("/dev"));
             let target = if below_dev { Target::NoSymlinks } else { Target::Anywhere };
+            self.check_device(device)?;
             let Some(path) = device.source.clone() else {
                 let device = self.device_of_host(device)?;
                 self.plan.step(Step::Device { device, target });

@@ -25,6 +25,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         inside: Some(inside),
     };
     build.preserve();
+    build.check_ordinary()?;
     build.check_ids()?;
     build.first_affinity()?;
     build.plan.step(Step::Setsid);

@@ -5,6 +5,7 @@ mod devices;
 mod elsewhere;
 mod exec;
 mod mounts;
+mod ordinary;
 mod process;
 mod rootfs;
 mod terminal;
@@ -15,6 +16,7 @@ use std::path::Path;
 use nix::sched::CloneFlags;
 
 pub(crate) use exec::compile_exec;
+pub(crate) use ordinary::Ordinary;
 pub(crate) use user::{holder, queue, sysctls};
 
 use super::step::Step;
@@ -42,6 +44,8 @@ pub(crate) struct PodContext<'a> {
     pub(crate) spec: &'a PodSpec,
     /// The ids of its user namespace, if it has one.
     pub(crate) ids: Option<&'a IdMappings>,
+    /// What an ordinary user's node has instead of root's privileges.
+    pub(crate) ordinary: Option<Ordinary<'a>>,
 }
 
 impl PodContext<'_> {
@@ -80,6 +84,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         inside: None,
     };
     build.preserve();
+    build.check_ordinary()?;
     build.check_ids()?;
     build.namespaces();
     build.first_attributes()?;
@@ -95,8 +100,11 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
 }
 
 /// The plan of process 1 of a PID namespace that the pod's containers share: it has nothing and sees nothing.
-pub(crate) fn reaper(pod: &PodSpec) -> Plan {
+pub(crate) fn reaper(pod: &PodSpec, keeps_groups: bool) -> Plan {
     let mut plan = Plan::new();
+    if keeps_groups {
+        plan.step(Step::KeepGroups);
+    }
     join_pod_namespaces(&mut plan, pod);
     plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP));
     plan.step(Step::Setsid);
@@ -234,7 +242,12 @@ impl Build<'_> {
 }
 
 /// A directory. The slash at its end makes the kernel say so when it is none.
-fn tree(path: &Path, recursive: bool, spread: Spread, idmap: Option<IdMap>) -> Source {
-    let change = AttributeChange::default();
+fn tree(
+    path: &Path,
+    recursive: bool,
+    spread: Spread,
+    idmap: Option<IdMap>,
+    change: AttributeChange,
+) -> Source {
     Source::Tree { path: path.join(""), recursive, change, spread, idmap }
 }

@@ -6,7 +6,7 @@ use super::{Build, LAYERS, ROOT, UPPER, tree};
 use crate::container::plan::Spread;
 use crate::container::plan::step::Step;
 use crate::spec::{Propagation, Rootfs, Upper};
-use crate::sys::mount::attr;
+use crate::sys::mount::{AttributeChange, attr};
 
 impl Build<'_> {
     pub(super) fn rootfs(&mut self) {
@@ -23,7 +23,7 @@ impl Build<'_> {
                     _ => Spread::PRIVATE,
                 };
                 let idmap = self.container.rootfs_idmap.clone();
-                let slot = self.host_tree(tree(path, true, spread, idmap));
+                let slot = self.host_tree(tree(path, true, spread, idmap, self.rootfs_change()));
                 if *readonly {
                     // All of it; the top mount is opened again until the mount points are made.
                     self.plan.step(Step::SetAttributes {
@@ -51,8 +51,15 @@ impl Build<'_> {
     fn overlay(&mut self, lower: &[PathBuf], upper: &Upper) {
         let idmap = self.container.rootfs_idmap.clone();
         let mut options = String::from("lowerdir=");
+        let whole = self.whole_layers();
         for (index, layer) in lower.iter().enumerate() {
-            let slot = self.host_tree(tree(layer, false, Spread::PRIVATE, idmap.clone()));
+            let slot = self.host_tree(tree(
+                layer,
+                whole,
+                Spread::PRIVATE,
+                idmap.clone(),
+                AttributeChange::default(),
+            ));
             let path = format!("{LAYERS}/{index}");
             options += if index == 0 { "" } else { ":" };
             options += &path;
@@ -77,7 +84,8 @@ impl Build<'_> {
                     .take_while(|(a, b)| a == b)
                     .map(|(a, _)| a)
                     .collect();
-                let slot = self.host_tree(tree(&common, true, Spread::PRIVATE, idmap));
+                let slot =
+                    self.host_tree(tree(&common, true, Spread::PRIVATE, idmap, AttributeChange::default()));
                 self.plan.step(Step::Attach { slot, path: UPPER.to_string() });
                 let inside = |path: &Path| {
                     let rest = path.strip_prefix(&common).unwrap_or(path);
@@ -86,7 +94,7 @@ impl Build<'_> {
                 (inside(upper), inside(work))
             }
         };
-        options += &format!(",upperdir={upperdir},workdir={workdir}");
+        options += &format!(",upperdir={upperdir},workdir={workdir}{}", self.overlay_options());
         self.plan.step(Step::MountOverlay { options });
     }
 

@@ -31,17 +31,20 @@ impl Build<'_> {
 
     /// What a user id of the specification is on the host.
     fn host_uid(&self, field: &str, uid: u32) -> Result<u32> {
-        self.pod.ids.map_or(Some(uid), |ids| ids.host_uid(uid)).ok_or_else(|| unmapped(field, uid))
+        self.ids_inside().map_or(Some(uid), |ids| ids.host_uid(uid)).ok_or_else(|| unmapped(field, uid))
     }
 
     /// What a group id of the specification is on the host.
     fn host_gid(&self, field: &str, gid: u32) -> Result<u32> {
-        self.pod.ids.map_or(Some(gid), |ids| ids.host_gid(gid)).ok_or_else(|| unmapped(field, gid))
+        self.ids_inside().map_or(Some(gid), |ids| ids.host_gid(gid)).ok_or_else(|| unmapped(field, gid))
     }
 
     /// A device node as init makes it, with the host's ids.
     pub(super) fn device_of_host(&self, device: &Device) -> Result<Device> {
         let mut device = device.clone();
+        if self.pod.ids.is_none() {
+            return Ok(device);
+        }
         let field = |id: &str| format!("devices[{:?}].{id}", device.path.display().to_string());
         let (uid, gid) = (field("uid"), field("gid"));
         device.uid = self.host_uid(&uid, device.uid)?;
@@ -83,7 +86,7 @@ impl Build<'_> {
 
     /// Whether a group id is one of the pod's.
     pub(super) fn has_gid(&self, gid: u32) -> bool {
-        self.pod.ids.is_none_or(|ids| ids.host_gid(gid).is_some())
+        self.ids_inside().is_none_or(|ids| ids.host_gid(gid).is_some())
     }
 
     /// Files of the host, with the pod's ids unless they are to keep their own, or get others.

@@ -10,7 +10,7 @@ fn container() -> ContainerSpec {
 
 fn plan(pod: &PodSpec, container: &ContainerSpec) -> Result<Plan> {
     container.validate()?;
-    compile(&PodContext { spec: pod, ids: None }, container)
+    compile(&PodContext { spec: pod, ids: None, ordinary: None }, container)
 }
 
 fn notifying(security: Security) -> Security {

@@ -38,7 +38,9 @@ fn ids(pod: &PodSpec) -> Option<&IdMappings> {
 }
 
 fn explained(pod: &PodSpec, container: &ContainerSpec) -> String {
-    without_counts(&compile(&PodContext { spec: pod, ids: ids(pod) }, container).unwrap().to_string())
+    without_counts(
+        &compile(&PodContext { spec: pod, ids: ids(pod), ordinary: None }, container).unwrap().to_string(),
+    )
 }
 
 #[test]
@@ -58,7 +60,7 @@ fn the_plan_of_a_container_in_the_pid_namespace_of_its_pod() {
         .cwd("/work")
         .user(1000, 1000);
     is_golden(&explained(&pod, &container), "pod_pid.txt", include_str!("pod_pid.txt"));
-    is_golden(&reaper(&pod).to_string(), "reaper.txt", include_str!("reaper.txt"));
+    is_golden(&reaper(&pod, false).to_string(), "reaper.txt", include_str!("reaper.txt"));
 }
 
 #[test]
@@ -69,7 +71,7 @@ fn the_plans_of_a_pod_with_a_user_namespace() {
         .mount(Mount::bind("/data", "/data").readonly(true));
     is_golden(&explained(&pod, &container), "user.txt", include_str!("user.txt"));
     let pod = pod.pid(PidMode::Pod);
-    is_golden(&reaper(&pod).to_string(), "user_reaper.txt", include_str!("user_reaper.txt"));
+    is_golden(&reaper(&pod, false).to_string(), "user_reaper.txt", include_str!("user_reaper.txt"));
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn ids_that_the_pod_does_not_have_are_refused() {
     let container = |uid, gid, more: u32| {
         let mut spec = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]).user(uid, gid);
         spec.user.additional_gids = vec![more];
-        compile(&PodContext { spec: &pod, ids: ids(&pod) }, &spec)
+        compile(&PodContext { spec: &pod, ids: ids(&pod), ordinary: None }, &spec)
             .map_err(|error| error.subject().map(String::from))
     };
     assert!(container(999, 999, 999).is_ok());
@@ -94,7 +96,7 @@ fn nothing_is_mounted_below_what_comes_later() {
         .args(["program"])
         .mount(Mount::of(MountKind::Proc, "/other"))
         .mount(Mount::bind("/data", "/other/self"));
-    let error = compile(&PodContext { spec: &pod, ids: ids(&pod) }, &spec).unwrap_err();
+    let error = compile(&PodContext { spec: &pod, ids: ids(&pod), ordinary: None }, &spec).unwrap_err();
     assert!(error.to_string().contains("is below /other"), "{error}");
 }
 
@@ -102,6 +104,7 @@ fn nothing_is_mounted_below_what_comes_later() {
 fn the_plan_of_another_program_in_a_container() {
     let container = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]).cwd("/work");
     let whole = ExecSpec::new(["other", "argument"]).user(1000, 1000).over(&container).unwrap();
-    let plan = compile_exec(&PodContext { spec: &PodSpec::new("web"), ids: None }, &whole).unwrap();
+    let plan =
+        compile_exec(&PodContext { spec: &PodSpec::new("web"), ids: None, ordinary: None }, &whole).unwrap();
     is_golden(&without_counts(&plan.to_string()), "exec.txt", include_str!("exec.txt"));
 }

@@ -8,6 +8,8 @@ mod golden;
 #[cfg(test)]
 mod mutated;
 #[cfg(test)]
+mod ordinary;
+#[cfg(test)]
 mod roundtrip;
 #[cfg(test)]
 mod seeds;
@@ -220,6 +222,8 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         | wire::ENTER_PID
         | wire::BARRIER
         | wire::CONTROLLING_TERMINAL
+        | wire::KEEP_GROUPS
+        | wire::SHOW
         | wire::REAP => Ok(()),
         _ => Err(Malformed),
     }

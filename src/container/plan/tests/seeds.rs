@@ -24,7 +24,7 @@ fn check(name: &str, pod: &PodSpec, container: &ContainerSpec) {
     let plan = pod
         .validate()
         .and_then(|()| container.validate())
-        .and_then(|()| compile(&PodContext { spec: pod, ids }, container));
+        .and_then(|()| compile(&PodContext { spec: pod, ids, ordinary: None }, container));
     plan.unwrap_or_else(|error| panic!("{name}: {error}"));
 }
 

@@ -14,7 +14,7 @@ fn container() -> ContainerSpec {
 /// Everything up to the bytes for init, as a container is made.
 fn encode(container: &ContainerSpec) -> Result<Vec<u8>> {
     container.validate()?;
-    let plan = compile(&PodContext { spec: &PodSpec::new("web"), ids: None }, container)?;
+    let plan = compile(&PodContext { spec: &PodSpec::new("web"), ids: None, ordinary: None }, container)?;
     let descriptors: Vec<i32> = (0..plan.sources.len() as i32).collect();
     plan.encode(&descriptors)
 }

@@ -119,6 +119,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         Step::Reap,
         Step::CopyRoot,
         Step::TakeRootBack,
+        Step::KeepGroups,
     ];
     let mounts =
         prop_oneof![
@@ -423,5 +424,6 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::UnshareTime => (wire::UNSHARE, vec![n(0x80)]),
         Step::JoinTime { slot } => (wire::JOIN, vec![s(slot), n(0x80)]),
         Step::EnterTime { proc } => (wire::ENTER_TIME, vec![s(proc)]),
+        Step::KeepGroups => (wire::KEEP_GROUPS, vec![]),
     }
 }

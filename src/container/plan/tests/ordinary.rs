@@ -1,0 +1,76 @@
+//! Plans for the node of an ordinary user.
+
+use crate::container::plan::{Ordinary, Plan, PodContext, Source, Step, compile, compile_exec};
+use crate::error::{ErrorKind, Result};
+use crate::spec::{
+    Capabilities, Capability, ContainerSpec, Device, ExecSpec, IdMappings, PodSpec, Rootfs, Security,
+};
+
+fn container(rootfs: Rootfs) -> ContainerSpec {
+    ContainerSpec::new("main", rootfs).args(["true"])
+}
+
+fn plan(ids: &IdMappings, keeps_groups: bool, container: &ContainerSpec) -> Result<Plan> {
+    let pod = PodSpec::new("web").ephemeral(true);
+    compile(&PodContext { spec: &pod, ids: None, ordinary: Some(Ordinary { ids, keeps_groups }) }, container)
+}
+
+fn text(keeps_groups: bool, size: u32, rootfs: Rootfs) -> String {
+    plan(&IdMappings::contiguous(1000, size), keeps_groups, &container(rootfs)).unwrap().to_string()
+}
+
+#[test]
+fn devices_come_from_the_machine_and_none_is_made() {
+    let plan = plan(&IdMappings::contiguous(1000, 1), true, &container(Rootfs::directory("/r"))).unwrap();
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::MknodAt { .. } | Step::Device { .. })));
+    let devices: Vec<_> = plan
+        .sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::HostDevice { path, .. } => Some(path.display().to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(devices, ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"]);
+    // Nothing else belongs to a user namespace of the pod's, since it has none.
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::EnterUser { .. } | Step::OwnFiles { .. })));
+}
+
+#[test]
+fn ids_and_groups_are_those_of_the_namespace() {
+    let (one, many) = (text(true, 1, Rootfs::directory("/r")), text(false, 65536, Rootfs::directory("/r")));
+    assert!(one.contains("keep the groups") && !many.contains("keep the groups"), "{one}{many}");
+    assert!(!one.contains("gid=5") && many.contains("gid=5"), "{one}{many}");
+    let spec = container(Rootfs::directory("/r")).user(7, 0);
+    let error = plan(&IdMappings::contiguous(1000, 1), true, &spec).unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::InvalidSpec, Some("user.uid")));
+    plan(&IdMappings::contiguous(1000, 65536), false, &spec).unwrap();
+    let groups = container(Rootfs::directory("/r")).additional_gids([7]);
+    assert!(plan(&IdMappings::contiguous(1000, 1), true, &groups).is_err());
+    plan(&IdMappings::contiguous(1000, 65536), false, &groups).unwrap();
+}
+
+#[test]
+fn files_are_as_an_ordinary_user_may_have_them() {
+    assert!(text(true, 1, Rootfs::overlay(["/a", "/b"])).contains(",userxattr"));
+    let directory = text(true, 1, Rootfs::directory("/r"));
+    assert!(directory.lines().any(|line| line.contains("/r") && line.contains("nodev")), "{directory}");
+}
+
+#[test]
+fn what_would_reach_workers_or_take_root_is_refused() {
+    let ids = IdMappings::contiguous(1000, 1);
+    let refused = |spec: &ContainerSpec| plan(&ids, true, spec).unwrap_err().kind();
+    let tracing = || Capabilities::default().with(Capability::CAP_SYS_PTRACE);
+    let base = || container(Rootfs::directory("/r"));
+    assert_eq!(
+        refused(&base().security(Security::default().capabilities(tracing()))),
+        ErrorKind::Unsupported
+    );
+    assert_eq!(refused(&base().device(Device::block("/dev/x", 8, 0))), ErrorKind::Unsupported);
+    // Programs that come later, too.
+    let whole = ExecSpec::new(["true"]).capabilities(tracing()).over(&base()).unwrap();
+    let (pod, ordinary) = (PodSpec::new("web"), Some(Ordinary { ids: &ids, keeps_groups: true }));
+    let error = compile_exec(&PodContext { spec: &pod, ids: None, ordinary }, &whole).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
