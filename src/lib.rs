@@ -36,6 +36,7 @@
 mod cgroup;
 mod container;
 mod error;
+mod events;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -52,6 +53,7 @@ pub use oci_spec;
 pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};
+pub use events::{Event, EventOptions, EventSource, Events, Pressure, PressureShare, PressureTrigger, Since};
 pub use node::{IdRange, IdRanges, Node, NodeOptions, Recovery};
 pub use pod::ipc::{
     IpcListing, MessageQueueInfo, SemaphoreSetInfo, SharedMemoryInfo, ShmObjectInfo, SysvMessageQueueInfo,

@@ -3,6 +3,7 @@
 //! One of the four places where `unsafe` is allowed. Everything here is a thin wrapper: one call, its arguments
 //! made safe, the error number returned; what a failure means is said by the caller.
 
+pub(crate) mod aio;
 pub(crate) mod bpf;
 pub(crate) mod clock;
 pub(crate) mod fd;

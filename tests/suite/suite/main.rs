@@ -18,6 +18,8 @@ mod detached;
 mod devices;
 mod ending;
 mod errors;
+mod events;
+mod events_limits;
 mod exec;
 mod failures;
 mod faults;
@@ -69,6 +71,8 @@ fn main() {
             custom_seccomp::payload,
             defaults::payload,
             detached::payload,
+            events::payload,
+            events_limits::payload,
             exec::payload,
             faults::payload,
             hostile::payload,
@@ -107,6 +111,8 @@ fn main() {
         devices::tests(),
         ending::tests(),
         errors::tests(),
+        events::tests(),
+        events_limits::tests(),
         exec::tests(),
         failures::tests(),
         faults::tests(),
