@@ -60,7 +60,8 @@ impl Cgroup {
 
     /// The error of whoever asks for the counters of memory where they are not.
     pub(crate) fn no_memory_counts(&self, file: &'static str) -> Error {
-        let why = format!("needs the controller memory, which it lacks ({})", whereabouts(Controller::Memory));
+        let why =
+            format!("needs the controller memory, which it lacks ({})", whereabouts(Controller::Memory));
         Error::new(ErrorKind::Unsupported, format!("watch {file} of")).on(self.path().display()).because(why)
     }
 

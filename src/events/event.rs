@@ -175,10 +175,7 @@ mod tests {
             json(&Event::Exited { container: container(), status: None, oom_killed: None }),
             r#"{"event":"exited","container":"web"}"#
         );
-        assert_eq!(
-            json(&Event::OomKill { container: None, count: 3 }),
-            r#"{"event":"oomKill","count":3}"#
-        );
+        assert_eq!(json(&Event::OomKill { container: None, count: 3 }), r#"{"event":"oomKill","count":3}"#);
         assert_eq!(
             json(&Event::Frozen { container: Some(container()) }),
             r#"{"event":"frozen","container":"web"}"#

@@ -16,9 +16,9 @@ use super::watcher::{Target, Wakes, Watcher};
 use crate::cgroup::MemoryCounts;
 use crate::error::{Context, Result};
 use crate::node;
+use crate::pod::Pod;
 use crate::pod::journal::{self, Ended, Reader};
 use crate::pod::state::{self, ContainerState, ProcessRef};
-use crate::pod::Pod;
 
 /// The pod's own counters: of its own limits, without those of containers.
 const POD_MEMORY: &str = "memory.events.local";
@@ -188,6 +188,11 @@ impl Events {
         self.lock().pod.clone()
     }
 
+    #[cfg(feature = "tokio")]
+    pub(super) fn epoll(&self) -> Arc<Epoll> {
+        self.epoll.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -350,7 +355,9 @@ impl State {
                 false => Event::Thawed { container: None },
             });
         }
-        if self.memory && let Some(now) = cgroup.memory_counts(POD_MEMORY)? {
+        if self.memory
+            && let Some(now) = cgroup.memory_counts(POD_MEMORY)?
+        {
             tracked::tell_memory(None, &mut self.pod_memory, now, &mut self.queue);
         }
         let mut populated = flags.populated;

@@ -17,3 +17,5 @@ mod watcher;
 pub use event::Event;
 pub use handle::{EventSource, Events};
 pub use options::{EventOptions, Pressure, PressureShare, PressureTrigger, Since};
+#[cfg(feature = "tokio")]
+pub use stream::EventStream;

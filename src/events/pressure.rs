@@ -33,8 +33,8 @@ impl Triggers {
             Ok((*trigger, cgroup.pressure_trigger(trigger.file(), &trigger.text())?))
         };
         let armed = triggers.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .step("make", "an eventfd")?;
+        let bell =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).step("make", "an eventfd")?;
         let polls = Polls::new(triggers.len() as u32).map_err(|errno| {
             let error = Error::system(errno, "poll").on("triggers of pressure");
             match errno {

@@ -130,8 +130,7 @@ impl Tracked {
             }
         }
         if ended {
-            let found =
-                status::find(&pod.0.node, &life.process, &life.slot, life.pidfd.as_ref(), Some(dir))?;
+            let found = status::find(&pod.0.node, &life.process, &life.slot, life.pidfd.as_ref(), Some(dir))?;
             // Whoever started it, or waits for it, may be about to write that down. What was killed before it was
             // started never will be.
             let killed =
@@ -169,10 +168,8 @@ impl Tracked {
             memory: None,
         });
         if let Some(cgroup) = self.cgroup(pod)? {
-            let files = [
-                ("cgroup.events", AddWatchFlags::IN_MODIFY),
-                ("memory.events", AddWatchFlags::IN_MODIFY),
-            ];
+            let files =
+                [("cgroup.events", AddWatchFlags::IN_MODIFY), ("memory.events", AddWatchFlags::IN_MODIFY)];
             let files = if memory { &files[..] } else { &files[..1] };
             let target = Target::Container(self.name.clone());
             self.watches.extend(watcher.watch(cgroup.as_fd(), files, &target)?);
@@ -313,8 +310,7 @@ mod tests {
             Event::Exited { container: container(), status, oom_killed: Some(true) },
             Event::Removed { container: container() },
         ];
-        let begin =
-            [Event::Created { container: container() }, Event::Started { container: container() }];
+        let begin = [Event::Created { container: container() }, Event::Started { container: container() }];
         assert_eq!(told(&ended, true), [&begin[..], &end].concat());
         assert_eq!(told(&ended, false), end);
         (ended.started, ended.status, ended.memory) = (false, Some(256), None);

@@ -80,8 +80,8 @@ impl Watcher {
                 _ => error,
             }
         })?;
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .step("make", "an eventfd")?;
+        let bell =
+            EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).step("make", "an eventfd")?;
         let watcher = Watcher {
             epoll: Arc::new(epoll),
             inotify,

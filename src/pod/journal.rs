@@ -120,9 +120,9 @@ pub(crate) struct News {
 impl Reader {
     /// Opens the journal of the pod in `dir`, and makes it if this is the first to read it.
     pub(crate) fn open(dir: BorrowedFd<'_>) -> Result<Self> {
-        let flags =
-            OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(dir, FILE, flags, Mode::S_IRUSR | Mode::S_IWUSR).step("open", "the pod's journal")?;
+        let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file =
+            openat(dir, FILE, flags, Mode::S_IRUSR | Mode::S_IWUSR).step("open", "the pod's journal")?;
         Ok(Reader { file: File::from(file), offset: FIRST, dropped: 0, passed: 0 })
     }
 
@@ -274,8 +274,7 @@ mod tests {
     #[test]
     fn a_full_journal_is_emptied_and_readers_know_what_they_missed() {
         let (_dir, fd) = pod();
-        let (mut often, mut seldom) =
-            (Reader::open(fd.as_fd()).unwrap(), Reader::open(fd.as_fd()).unwrap());
+        let (mut often, mut seldom) = (Reader::open(fd.as_fd()).unwrap(), Reader::open(fd.as_fd()).unwrap());
         let (mut seen, mut number) = (Vec::new(), 0);
         let full = 2000;
         while often.dropped == 0 || number < 40 {

@@ -13,6 +13,8 @@ pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod pidfd;
+#[cfg(feature = "tokio")]
+pub(crate) mod reactor;
 pub(crate) mod thread;
 pub(crate) mod tty;
 

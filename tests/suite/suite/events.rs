@@ -244,8 +244,8 @@ fn lost_notifications_lose_no_event() -> Outcome {
     // More than the kernel queues, in the very directory that is watched.
     let place = fixture.options.state_dir.join("pods").join(pod.id()).join("containers/noise");
     for _ in 0..room / 2 + 100 {
-        fs::create_dir(&place)?;
-        fs::remove_dir(&place)?;
+        fs::File::create(&place)?;
+        fs::remove_file(&place)?;
     }
     let after = pod.create_container(&run_payload("after", &["exit", "2"]))?;
     after.start()?;

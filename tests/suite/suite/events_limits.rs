@@ -40,6 +40,8 @@ pub fn payload(words: &[&str]) -> bool {
             let mut file = std::fs::File::create(file).expect("create a file");
             for _ in 0..mib.parse().expect("a number") {
                 std::io::Write::write_all(&mut file, &text).expect("write");
+                // On the disk, so that the kernel can take the pages back at once.
+                file.sync_data().expect("sync");
             }
         }
         _ => return false,
@@ -185,7 +187,7 @@ fn memory_high_and_max_are_told_of_whose_limit_it_is() -> Outcome {
     let fixture = Fixture::new();
     need!(fixture, "memory");
     // Pages of files can be given back: limits are met, and nothing is killed.
-    let fill = |name: &str| run_payload(name, &["events-fill", "/var/tmp/file", "48"]);
+    let fill = |name: &str| run_payload(name, &["events-fill", "/var/tmp/file", "24"]);
     let with = |high: Option<u64>, max: Option<u64>| {
         let mut resources = Resources::default();
         resources.memory.high = high.map(Limit::At);
@@ -209,10 +211,10 @@ fn memory_high_and_max_are_told_of_whose_limit_it_is() -> Outcome {
         watch
     };
     let pod = fixture.pod("containers");
-    let watch = run(&pod, fill("a").resources(with(Some(16 * MIB), None)));
+    let watch = run(&pod, fill("a").resources(with(Some(8 * MIB), None)));
     let (high, max) = told(&watch, Some("a"));
     assert!(high > 0 && max == 0 && told(&watch, None) == (0, 0), "{:?}", watch.seen);
-    let pod = fixture.node.create_pod(&PodSpec::new("own").resources(with(None, Some(24 * MIB))))?;
+    let pod = fixture.node.create_pod(&PodSpec::new("own").resources(with(None, Some(12 * MIB))))?;
     let watch = run(&pod, fill("a"));
     let (high, max) = told(&watch, None);
     assert!(max > 0 && high == 0 && told(&watch, Some("a")) == (0, 0), "{:?}", watch.seen);

@@ -20,6 +20,7 @@ mod ending;
 mod errors;
 mod events;
 mod events_limits;
+mod events_stream;
 mod exec;
 mod failures;
 mod faults;
@@ -113,6 +114,7 @@ fn main() {
         errors::tests(),
         events::tests(),
         events_limits::tests(),
+        events_stream::tests(),
         exec::tests(),
         failures::tests(),
         faults::tests(),
