@@ -34,6 +34,7 @@ const SOURCES: &[&str] = &[
     "exec",
     "terminal",
     "seccomp",
+    "events",
 ];
 
 /// The section of the library's documentation that is the header's first comment.

@@ -56,6 +56,7 @@ struct Objects<'a> {
     pod: usize,
     container: usize,
     process: usize,
+    events: usize,
     _directory: tempfile::TempDir,
 }
 
@@ -67,7 +68,7 @@ impl<'a> Objects<'a> {
         let cgroup = cgroup.replace(['(', ')'], "-");
         let options = [48, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0];
         let mut objects =
-            Objects { library, node: 0, pod: 0, container: 0, process: 0, _directory: directory };
+            Objects { library, node: 0, pod: 0, container: 0, process: 0, events: 0, _directory: directory };
         let options = options.as_ptr().expose_provenance();
         objects.node = must(library, "pericarp_node_open", &[options])?;
         let json = c"{\"name\": \"p\", \"ephemeral\": true}".as_ptr().expose_provenance();
@@ -78,6 +79,7 @@ impl<'a> Objects<'a> {
         objects.container = must(library, "pericarp_pod_create_container", &[objects.pod, json, 0])?;
         let json = c"{\"args\": [\"sleep\", \"1000\"]}".as_ptr().expose_provenance();
         objects.process = must(library, "pericarp_container_exec", &[objects.container, json, 0])?;
+        objects.events = must(library, "pericarp_pod_events", &[objects.pod, 0])?;
         Ok(objects)
     }
 
@@ -88,8 +90,9 @@ impl<'a> Objects<'a> {
             "const pericarp_pod_t *" => self.pod,
             "const pericarp_container_t *" => self.container,
             "const pericarp_process_t *" => self.process,
+            "const pericarp_events_t *" => self.events,
             "const char *" => c"x".as_ptr().expose_provenance(),
-            "pericarp_exit_status_t *" => structure.address(),
+            "pericarp_exit_status_t *" | "pericarp_event_t *" => structure.address(),
             _ if kind.starts_with("const pericarp_") => structure.address(),
             _ if kind.ends_with('*') => place.address(),
             _ => 0,
@@ -102,6 +105,7 @@ impl Drop for Objects<'_> {
         for (name, handle) in [
             ("pericarp_pod_remove", self.pod),
             ("pericarp_process_unref", self.process),
+            ("pericarp_events_unref", self.events),
             ("pericarp_container_unref", self.container),
             ("pericarp_pod_unref", self.pod),
             ("pericarp_node_remove", self.node),
@@ -187,7 +191,8 @@ fn each_pointer_null_where_the_others_are_right() -> Outcome {
 fn each_pointer_garbage_where_the_others_are_right() -> Outcome {
     let garbage = Memory::garbage();
     let wrong = |parameter: &Parameter| {
-        let is_place = !parameter.kind.starts_with("const ") && parameter.kind != "pericarp_exit_status_t *";
+        let is_structure = matches!(&*parameter.kind, "pericarp_exit_status_t *" | "pericarp_event_t *");
+        let is_place = !parameter.kind.starts_with("const ") && !is_structure;
         // Of a place for a result, nothing is looked at but where it is. A list with no room is not looked at.
         (parameter.name != "pids").then(|| garbage.address() + usize::from(is_place))
     };

@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use pericarp::spec::{CpuMax, CpuResources, Limit, Resources};
 use pericarp::{
-    ErrorKind, Event, EventOptions, EventSource, ExitStatus, Pod, PodSpec, Pressure, PressureShare,
+    ErrorKind, Event, EventOptions, EventSource, ExitStatus, Mount, Pod, PodSpec, Pressure, PressureShare,
     PressureTrigger,
 };
 
@@ -187,7 +187,8 @@ fn memory_high_and_max_are_told_of_whose_limit_it_is() -> Outcome {
     let fixture = Fixture::new();
     need!(fixture, "memory");
     // Pages of files can be given back: limits are met, and nothing is killed.
-    let fill = |name: &str| run_payload(name, &["events-fill", "/var/tmp/file", "24"]);
+    let disk = || Mount::bind(fixture.dir.path(), "/disk");
+    let fill = |name: &str| run_payload(name, &["events-fill", "/disk/file", "24"]).mount(disk());
     let with = |high: Option<u64>, max: Option<u64>| {
         let mut resources = Resources::default();
         resources.memory.high = high.map(Limit::At);
