@@ -357,7 +357,7 @@ pub unsafe extern "C" fn pericarp_events_pod(events: *const pericarp_events_t) -
 /// container is then killed by a write of its own.
 ///
 /// Ownership: the caller keeps `pod`.
-/// Errors: `NOT_FOUND` when the pod is gone.
+/// Errors: what the kernel says.
 /// Threads: any.
 /// Rust: `Pod::kill`.
 #[unsafe(no_mangle)]

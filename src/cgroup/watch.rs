@@ -70,28 +70,22 @@ impl Cgroup {
     pub(crate) fn pressure_trigger(&self, file: &'static str, trigger: &str) -> Result<OwnedFd> {
         let step = || format!("write {trigger:?} to {file} of");
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let opened = openat(&self.dir, file, flags, Mode::empty());
-        let fd = opened.map_err(|errno| {
+        let refused = |errno| {
             let error = Error::system(errno, step()).on(self.path().display());
             match errno {
                 Errno::ENOENT | Errno::EOPNOTSUPP => error.of_kind(ErrorKind::Unsupported).because(
                     "this kernel has no pressure stall information: it is not built in, or switched off (psi=1 on the \
                      kernel's command line switches it on)",
                 ),
-                _ => error,
-            }
-        })?;
-        // The kernel wants the NUL.
-        nix::unistd::write(&fd, format!("{trigger}\0").as_bytes()).map_err(|errno| {
-            let error = Error::system(errno, step()).on(self.path().display());
-            match errno {
-                Errno::EOPNOTSUPP => error.because("pressure stall information is switched off"),
                 Errno::EINVAL | Errno::EPERM => error.of_kind(ErrorKind::PermissionDenied).because(
-                    "without CAP_SYS_RESOURCE the window must be a multiple of 2 s, and Linux before 6.5 takes no trigger",
+                    "without CAP_SYS_RESOURCE the window must be a multiple of 2 s, and Linux before 6.4 takes no trigger",
                 ),
                 _ => error,
             }
-        })?;
+        };
+        let fd = openat(&self.dir, file, flags, Mode::empty()).map_err(refused)?;
+        // The kernel wants the NUL.
+        nix::unistd::write(&fd, format!("{trigger}\0").as_bytes()).map_err(refused)?;
         Ok(fd)
     }
 }

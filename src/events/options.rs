@@ -142,8 +142,8 @@ impl EventOptions {
             let detail = format!("has {} triggers; {MOST_TRIGGERS} is the most", self.pressure.len());
             return Err(Error::invalid("pressure", detail));
         }
-        let each = self.pressure.iter().enumerate();
-        each.map(|(at, trigger)| trigger.validate(&format!("pressure[{at}]"))).collect()
+        let mut each = self.pressure.iter().enumerate();
+        each.try_for_each(|(at, trigger)| trigger.validate(&format!("pressure[{at}]")))
     }
 }
 

@@ -327,7 +327,11 @@ impl Pod {
     /// error. The pod stays, and containers can be made in it again: process 1 of a PID namespace that containers share
     /// is spared, and each container is then killed by a write of its own.
     pub fn kill(&self) -> Result<()> {
-        self.try_kill().map_err(|error| self.error("kill", error))
+        match self.try_kill() {
+            // The pod is gone.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|error| self.error("kill", error)),
+        }
     }
 
     fn try_kill(&self) -> Result<()> {
