@@ -14,7 +14,8 @@
 /*
  * Conventions
  *
- * **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_error_t`) are opaque and
+ * **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_events_t`,
+ * `pericarp_error_t`) are opaque and
  * counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
  * handle back never kills or removes what it stands for, with one exception: a container that was created and never
  * started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
@@ -251,6 +252,106 @@
 #define PERICARP_STAT_UNKNOWN 18446744073709551615ull
 
 /**
+ * There is no event now.
+ */
+#define PERICARP_EVENT_NONE 0
+
+/**
+ * A container was made.
+ */
+#define PERICARP_EVENT_CREATED 1
+
+/**
+ * A container's program runs.
+ */
+#define PERICARP_EVENT_STARTED 2
+
+/**
+ * A container's first process has ended; `how`, `code`, `signal`, `core_dumped` and `oom_killed` tell how.
+ */
+#define PERICARP_EVENT_EXITED 3
+
+/**
+ * A container was removed.
+ */
+#define PERICARP_EVENT_REMOVED 4
+
+/**
+ * The OOM killer has killed `count` processes.
+ */
+#define PERICARP_EVENT_OOM_KILL 5
+
+/**
+ * `memory.high` of the container, or of the pod, was passed `count` times.
+ */
+#define PERICARP_EVENT_MEMORY_HIGH 6
+
+/**
+ * `memory.max` of the container, or of the pod, was met `count` times.
+ */
+#define PERICARP_EVENT_MEMORY_MAX 7
+
+/**
+ * A threshold of pressure was met: that of `resource`, `share`, `stall_us` and `window_us`.
+ */
+#define PERICARP_EVENT_PRESSURE 8
+
+/**
+ * All processes of the container, or of the pod, stand still.
+ */
+#define PERICARP_EVENT_FROZEN 9
+
+/**
+ * They run again.
+ */
+#define PERICARP_EVENT_THAWED 10
+
+/**
+ * No process is left in the pod.
+ */
+#define PERICARP_EVENT_EMPTY 11
+
+/**
+ * `count` containers came and went of which nothing is told any more: nobody has read events for thousands of them.
+ */
+#define PERICARP_EVENT_SKIPPED 12
+
+/**
+ * The pod was removed. Nothing comes after that.
+ */
+#define PERICARP_EVENT_POD_REMOVED 13
+
+/**
+ * One that this header has no constant for.
+ */
+#define PERICARP_EVENT_OTHER 14
+
+/**
+ * Processor time.
+ */
+#define PERICARP_PRESSURE_CPU 1
+
+/**
+ * Memory.
+ */
+#define PERICARP_PRESSURE_MEMORY 2
+
+/**
+ * Block devices.
+ */
+#define PERICARP_PRESSURE_IO 3
+
+/**
+ * At least one process stalls.
+ */
+#define PERICARP_PRESSURE_SOME 1
+
+/**
+ * All processes stall at once.
+ */
+#define PERICARP_PRESSURE_FULL 2
+
+/**
  * A container of a pod.
  */
 typedef struct pericarp_container_t pericarp_container_t;
@@ -259,6 +360,11 @@ typedef struct pericarp_container_t pericarp_container_t;
  * Why a call failed. It never changes.
  */
 typedef struct pericarp_error_t pericarp_error_t;
+
+/**
+ * A subscription to the events of one pod. Any number of them, of any programs, do not disturb each other.
+ */
+typedef struct pericarp_events_t pericarp_events_t;
 
 /**
  * One output of a container for several readers: each byte goes to all who are attached, and the last ones are kept for
@@ -671,6 +777,65 @@ typedef struct {
     uint64_t tasks;
 } pericarp_container_stats_t;
 
+/**
+ * Something that happened in a pod. The caller sets `size`, the library the rest; what an event does not tell is zero.
+ */
+typedef struct {
+    /**
+     * `sizeof (pericarp_event_t)`.
+     */
+    size_t size;
+    /**
+     * One of the `PERICARP_EVENT_` constants.
+     */
+    uint32_t kind;
+    /**
+     * Of `EXITED`: one of the `PERICARP_EXIT_` constants. `PERICARP_EXIT_NONE`: the status is lost, because somebody else took
+     * it from the kernel, and that does not keep it (before 6.15).
+     */
+    uint32_t how;
+    /**
+     * The exit code, 0 to 255.
+     */
+    int32_t code;
+    /**
+     * The signal.
+     */
+    int32_t signal;
+    /**
+     * 1 if the kernel wrote a core dump.
+     */
+    uint32_t core_dumped;
+    /**
+     * 1 if it was the OOM killer, 0 if not, and -1 if there is no memory controller to tell.
+     */
+    int32_t oom_killed;
+    /**
+     * How many times, since the event of that kind before.
+     */
+    uint64_t count;
+    /**
+     * Of `PRESSURE`: the stall of the trigger, in microseconds.
+     */
+    uint64_t stall_us;
+    /**
+     * Of `PRESSURE`: the window of the trigger, in microseconds.
+     */
+    uint64_t window_us;
+    /**
+     * Of `PRESSURE`: `PERICARP_PRESSURE_CPU`, `_MEMORY` or `_IO`.
+     */
+    uint32_t resource;
+    /**
+     * Of `PRESSURE`: `PERICARP_PRESSURE_SOME` or `_FULL`.
+     */
+    uint32_t share;
+    /**
+     * The container that it is about; empty if it is about the pod. It ends with NUL: names have at most 63 bytes.
+     */
+    char container[64];
+} pericarp_event_t;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -770,8 +935,8 @@ uint32_t pericarp_version_number(void);
 
 /**
  * Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s
- * JSON), "pod-json", "explain", "freeze", "ipc-shm", "ipc-mqueue", "ipc-sysv", "recover" and "stdio-fds"; later
- * releases add names. Unknown ones are answered with 0. What this machine's kernel can do is another question, which
+ * JSON), "pod-json", "events", "explain", "freeze", "ipc-shm", "ipc-mqueue", "ipc-sysv", "recover" and "stdio-fds";
+ * later releases add names. Unknown ones are answered with 0. What this machine's kernel can do is another question, which
  * the errors of the calls answer.
  *
  * Ownership: the caller keeps `name`.
@@ -2125,6 +2290,125 @@ int pericarp_container_stats_json(const pericarp_container_t *container,
 int pericarp_container_stats(const pericarp_container_t *container,
                              pericarp_container_stats_t *out_stats,
                              pericarp_error_t **err);
+
+/**
+ * Subscribes to what happens in a pod, whichever program does it. `json` may be NULL: then all is told from the pod's beginning
+ * that this machine can tell without being asked for thresholds. Otherwise it is an object with the keys of `EventOptions`:
+ * `{"since": "now", "memory": true, "pressure": [{"resource": "memory", "share": "some", "stallMicros": 150000,
+ * "windowMicros": 2000000}]}`. Memory that is asked for, and pressure, are errors where they cannot be had.
+ *
+ * Ownership: `*out_events` is the caller's to give back with `pericarp_events_unref`.
+ * Errors: `INVALID_SPEC`; `NOT_FOUND` when the pod is gone; `UNSUPPORTED` when this machine does not tell what is asked for;
+ * `PERMISSION_DENIED` for a threshold that the kernel does not allow; `EXHAUSTED`, for instance of inotify instances
+ * (fs.inotify.max_user_instances), of which a subscription takes one.
+ * Threads: any.
+ * Rust: `Pod::events`, `Pod::events_with`.
+ */
+int pericarp_pod_events(const pericarp_pod_t *pod,
+                        const char *json,
+                        pericarp_events_t **out_events,
+                        pericarp_error_t **err);
+
+/**
+ * One more reference to a subscription, the same pointer. NULL for NULL.
+ *
+ * Ownership: the caller gets a reference to give back with `pericarp_events_unref`.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Arc` of `Events`.
+ */
+pericarp_events_t *pericarp_events_ref(const pericarp_events_t *events);
+
+/**
+ * Gives a reference to a subscription back. The last one ends it, and nothing else.
+ *
+ * Ownership: takes the caller's reference to `events`, which may be NULL.
+ * Errors: none.
+ * Threads: any.
+ * Rust: `Drop` of `Events`.
+ */
+void pericarp_events_unref(pericarp_events_t *events);
+
+/**
+ * The descriptor of a subscription: readable (poll(2)) when there is an event. There is nothing to read from it.
+ *
+ * Ownership: `*out_fd` stays the library's: do not close it. It is valid as long as the caller's reference to `events`.
+ * Errors: none but wrong arguments.
+ * Threads: any.
+ * Rust: `AsFd` of `Events`.
+ */
+int pericarp_events_borrow_fd(const pericarp_events_t *events,
+                              int *out_fd,
+                              pericarp_error_t **err);
+
+/**
+ * The next event. Never waits: if there is none, `out_event->kind` is `PERICARP_EVENT_NONE`, and the descriptor tells when
+ * there is one. No exit status is taken by that from whoever waits for the container.
+ *
+ * Ownership: the caller sets `out_event->size`.
+ * Errors: what the kernel says. Nothing is lost by that: the next call looks again.
+ * Threads: any; each event is told once.
+ * Rust: `Events::next_event`.
+ */
+int pericarp_events_next(const pericarp_events_t *events,
+                         pericarp_event_t *out_event,
+                         pericarp_error_t **err);
+
+/**
+ * Whether the pod was removed and all was told: `*out_over` is 1 or 0. Nothing comes after that.
+ *
+ * Ownership: the caller keeps `events`.
+ * Errors: none but wrong arguments.
+ * Threads: any.
+ * Rust: `Events::is_over`.
+ */
+int pericarp_events_is_over(const pericarp_events_t *events, int *out_over, pericarp_error_t **err);
+
+/**
+ * What a subscription hears of, as a JSON array of "containers", "freezer", "memory" and "pressure": what this machine
+ * cannot tell, and what was not asked for, is not in it.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: none but wrong arguments.
+ * Threads: any.
+ * Rust: `Events::sources`.
+ */
+int pericarp_events_sources(const pericarp_events_t *events,
+                            char **out_json,
+                            pericarp_error_t **err);
+
+/**
+ * The pod, as a new handle.
+ *
+ * Ownership: the result is the caller's to give back with `pericarp_pod_unref`.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Events::pod`.
+ */
+pericarp_pod_t *pericarp_events_pod(const pericarp_events_t *events);
+
+/**
+ * Kills every process of every container of the pod at once, by one write to `cgroup.kill`. Nothing to kill is no error. The
+ * pod stays, and containers can be made in it again: process 1 of a PID namespace that containers share is spared, and each
+ * container is then killed by a write of its own.
+ *
+ * Ownership: the caller keeps `pod`.
+ * Errors: what the kernel says.
+ * Threads: any.
+ * Rust: `Pod::kill`.
+ */
+int pericarp_pod_kill(const pericarp_pod_t *pod,
+                      pericarp_error_t **err);
+
+/**
+ * Whether the processes of a pod stand still, because it was frozen: `*out_frozen` is 1 or 0.
+ *
+ * Ownership: the caller keeps `pod`.
+ * Errors: what the kernel says.
+ * Threads: any.
+ * Rust: `Pod::is_frozen`.
+ */
+int pericarp_pod_is_frozen(const pericarp_pod_t *pod, int *out_frozen, pericarp_error_t **err);
 
 #ifdef __cplusplus
 }  // extern "C"

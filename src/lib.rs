@@ -27,6 +27,11 @@
 //! takes every child's status with `waitpid(-1)`, or ignores `SIGCHLD`, loses exit statuses on kernels before 6.15;
 //! the library then says so ([`ErrorKind::StatusLost`]) and never hangs.
 //!
+//! # Features
+//!
+//! `tokio`: the events of a pod as a stream (`Events::into_stream`). Off by default; it brings tokio's reactor as a
+//! dependency, and nothing else of this library uses it.
+//!
 //! # Needs
 //!
 //! Linux 6.1 or later, cgroup v2 (a hybrid with v1 is enough for pods without limits), and root; or an ordinary user, whose
@@ -37,6 +42,7 @@
 mod cgroup;
 mod container;
 mod error;
+mod events;
 mod fanout;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -55,6 +61,9 @@ pub use oci_spec;
 pub use cgroup::CgroupParent;
 pub use container::{Container, ContainerStatus, ExitStatus, Plan, Process, Terminal};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "tokio")]
+pub use events::EventStream;
+pub use events::{Event, EventOptions, EventSource, Events, Pressure, PressureShare, PressureTrigger, Since};
 pub use fanout::{Fanout, SlowReader};
 pub use node::{IdRange, IdRanges, Node, NodeOptions, NodeUser, Recovery};
 pub use pod::ipc::{

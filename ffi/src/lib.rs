@@ -3,7 +3,8 @@
 //!
 //! # Conventions
 //!
-//! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_error_t`) are opaque and
+//! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_events_t`,
+//! `pericarp_error_t`) are opaque and
 //! counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
 //! handle back never kills or removes what it stands for, with one exception: a container that was created and never
 //! started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
@@ -53,6 +54,7 @@ mod caller;
 mod container;
 mod container_life;
 mod error;
+mod events;
 mod exec;
 mod fanout;
 mod handle;
@@ -72,6 +74,7 @@ mod version;
 pub use container::*;
 pub use container_life::*;
 pub use error::*;
+pub use events::*;
 pub use exec::*;
 pub use fanout::*;
 pub use handle::*;

@@ -12,6 +12,7 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
 /// What `pericarp_has_feature` says yes to.
 const FEATURES: &[&str] = &[
     "container-json",
+    "events",
     "explain",
     "freeze",
     "ipc-mqueue",
@@ -49,8 +50,8 @@ pub extern "C" fn pericarp_version_number() -> u32 {
 }
 
 /// Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s
-/// JSON), "pod-json", "explain", "freeze", "ipc-shm", "ipc-mqueue", "ipc-sysv", "recover" and "stdio-fds"; later
-/// releases add names. Unknown ones are answered with 0. What this machine's kernel can do is another question, which
+/// JSON), "pod-json", "events", "explain", "freeze", "ipc-shm", "ipc-mqueue", "ipc-sysv", "recover" and "stdio-fds";
+/// later releases add names. Unknown ones are answered with 0. What this machine's kernel can do is another question, which
 /// the errors of the calls answer.
 ///
 /// Ownership: the caller keeps `name`.

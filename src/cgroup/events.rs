@@ -14,11 +14,11 @@ use crate::error::{Context, Error, Result};
 
 /// What the file says, of the cgroup and everything below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct State {
+pub(crate) struct State {
     /// There is a live process. A process that has exited and waits to be reaped is not live.
-    pub(super) populated: bool,
+    pub(crate) populated: bool,
     /// All processes are frozen.
-    pub(super) frozen: bool,
+    pub(crate) frozen: bool,
 }
 
 impl State {

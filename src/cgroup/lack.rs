@@ -147,7 +147,7 @@ impl Lack {
 }
 
 /// What can be known about a controller that cgroup v2 lacks. Only asked for an error's text, and never fails.
-fn whereabouts(controller: Controller) -> String {
+pub(super) fn whereabouts(controller: Controller) -> String {
     let name = controller.legacy_name();
     let is_v1 = |options: &str| options.split(',').any(|option| option == name);
     let hierarchy = mounts()

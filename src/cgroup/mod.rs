@@ -32,6 +32,7 @@ mod tree;
 mod update;
 mod validate;
 mod walk;
+mod watch;
 
 #[cfg(test)]
 mod inspect;
@@ -48,3 +49,4 @@ pub use parent::CgroupParent;
 pub(crate) use place::check_path;
 pub(crate) use tree::{Tree, no_cgroups};
 pub(crate) use validate::validate;
+pub(crate) use watch::MemoryCounts;

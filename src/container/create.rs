@@ -18,8 +18,8 @@ use super::{Container, ExitStatus, Inner, Started, Terminal};
 use crate::cgroup::{Cgroup, DeviceGuard, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
-use crate::pod::Pod;
 use crate::pod::state::{self, ContainerState, ProcessRef};
+use crate::pod::{Pod, journal};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
 use crate::sys;
@@ -65,19 +65,18 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     }
     // Shared with other containers being made, but not with a removal of the pod.
     let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
-    // It may have been removed while this waited.
-    let links = nix::sys::stat::fstat(&*dir).step("stat", "the pod's directory")?.st_nlink;
-    if links == 0 {
-        return Err(Error::new(ErrorKind::NotFound, "open")
-            .on(format!("pod {}", pod.id()))
-            .because("it is gone"));
-    }
     let path = format!("{}/{}", state::CONTAINERS, spec.name);
     match mkdirat(&*dir, path.as_str(), Mode::S_IRWXU) {
         Err(Errno::EEXIST) => {
             return Err(Error::new(ErrorKind::AlreadyExists, "take")
                 .on(format!("the name {:?}", spec.name))
                 .because("a container of this pod has it; remove that container first"));
+        }
+        // The pod may have been removed while this waited.
+        Err(Errno::ENOENT) => {
+            return Err(Error::new(ErrorKind::NotFound, "open")
+                .on(format!("pod {}", pod.id()))
+                .because("it is gone"));
         }
         result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
     }
@@ -92,7 +91,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         terminal: None,
     };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
-    match own.and_then(|own| attempt.run(own, at_once)) {
+    match own.and_then(|own| watched(&dir, &own).and_then(|()| attempt.run(own, at_once))) {
         Ok(container) => Ok(container),
         Err(error) => {
             attempt.undo();
@@ -104,6 +103,15 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
             Err(error)
         }
     }
+}
+
+/// Says of the directory of a container that the pod is watched, so that whoever removes the container knows. Asked after
+/// that directory was made: who begins to watch now finds it.
+fn watched(pod: &OwnedFd, own: &OwnedFd) -> Result<()> {
+    if journal::is_watched(&nix::sys::stat::fstat(pod).step("stat", "the pod's directory")?) {
+        journal::watch(own).step("mark", "the state directory of the container")?;
+    }
+    Ok(())
 }
 
 /// What has been made so far.

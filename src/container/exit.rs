@@ -44,6 +44,11 @@ pub(crate) fn slot(process: &ProcessRef) -> Slot {
     slot
 }
 
+/// The status in a slot, if it is there already.
+pub(crate) fn known(slot: &Slot) -> Option<ExitStatus> {
+    *slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Takes the status of a process that has ended, if it is this program's child, and leaves it to the handles.
 /// Returns the status word when it was this call that took it.
 pub(crate) fn reap(process: &ProcessRef, pidfd: &OwnedFd) -> Option<i32> {

@@ -13,10 +13,11 @@ use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
 use super::terminal::Terminal;
-use crate::cgroup::{Cgroup, no_cgroups};
+use crate::cgroup::{Cgroup, MemoryCounts, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::Pod;
+use crate::pod::journal::{self, Ended};
 use crate::pod::state::{self, ContainerState, ExitState, ProcessRef};
 use crate::spawn::{Control, Message};
 use crate::spec::{ContainerSpec, PidMode, Resources};
@@ -461,7 +462,8 @@ impl Container {
     fn try_remove(&self) -> Result<()> {
         let pod = self.0.pod.dir()?;
         // The name may be a later container's.
-        if nix::sys::stat::fstat(&self.0.dir).step("stat", "the state directory")?.st_nlink == 0 {
+        let own = nix::sys::stat::fstat(&self.0.dir).step("stat", "the state directory")?;
+        if own.st_nlink == 0 {
             return Err(Error::new(ErrorKind::NotFound, "find")
                 .on(format!("{:?}", self.name()))
                 .because("it is gone"));
@@ -477,12 +479,17 @@ impl Container {
                 let _ = self.collect();
             }
             self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
-            cgroup.remove_tree()?;
         } else if self.has_no_cgroup() {
             self.kill_first()?;
             if self.wait_end(Some(KILLED)) {
                 let _ = self.collect();
             }
+        }
+        let watched = journal::is_watched(&own);
+        let memory = if watched { journal::memory_of(self.0.cgroup.as_ref()) } else { None };
+        self.0.cgroup.as_ref().map_or(Ok(()), Cgroup::remove_tree)?;
+        if watched {
+            self.note_the_end(&pod, memory)?;
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
         let socket = self.spec().detached.then_some(state::START_SOCKET);
@@ -491,6 +498,22 @@ impl Container {
         node::remove_known(&pod, &path, &files)
             .step("remove", format!("the state of container {:?}", self.name()))?;
         self.hooks().poststop()
+    }
+}
+
+impl Container {
+    /// Writes down how it ended, for those who watch the pod.
+    fn note_the_end(&self, pod: &OwnedFd, memory: Option<MemoryCounts>) -> Result<()> {
+        let status = self.collect().ok().map(ExitStatus::to_wait);
+        let ended = Ended {
+            name: self.name().to_string(),
+            process: self.0.state.process,
+            created_at: self.0.state.created_at,
+            started: self.0.state.at_once || state::exists(&self.0.dir, state::STARTED),
+            status,
+            memory,
+        };
+        journal::append(pod, &ended)
     }
 }
 

@@ -26,6 +26,14 @@ impl ExitStatus {
         }
     }
 
+    /// The status word of wait(2).
+    pub(crate) fn to_wait(self) -> i32 {
+        match self {
+            ExitStatus::Exited(code) => code << 8,
+            ExitStatus::Signaled { signal, core_dumped } => signal | if core_dumped { 0x80 } else { 0 },
+        }
+    }
+
     /// Whether it exited with 0.
     pub fn success(self) -> bool {
         self == ExitStatus::Exited(0)
@@ -72,6 +80,9 @@ mod tests {
         assert_eq!(ExitStatus::from_wait(3 << 8), ExitStatus::Exited(3));
         assert_eq!(ExitStatus::from_wait(9), ExitStatus::Signaled { signal: 9, core_dumped: false });
         assert_eq!(ExitStatus::from_wait(0x8b), ExitStatus::Signaled { signal: 11, core_dumped: true });
+        for word in [0, 3 << 8, 255 << 8, 9, 0x8b] {
+            assert_eq!(ExitStatus::from_wait(word).to_wait(), word);
+        }
         assert_eq!(ExitStatus::Exited(3).code(), 3);
         assert_eq!(ExitStatus::Signaled { signal: 15, core_dumped: false }.code(), 143);
     }

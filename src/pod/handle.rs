@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::Mode;
 
 use super::ipc_handle::PodIpc;
+use super::journal;
 use super::pins::PodPins;
 use super::state::{self, PodState, ProcessRef};
 use crate::cgroup::{Cgroup, no_cgroups};
@@ -135,7 +136,7 @@ impl Pod {
         &self.0.node
     }
 
-    fn error(&self, verb: &str, error: Error) -> Error {
+    pub(crate) fn error(&self, verb: &str, error: Error) -> Error {
         error.within(format!("{verb} pod {}/{}", self.namespace(), self.name()))
     }
 
@@ -329,6 +330,38 @@ impl Pod {
         self.cgroup().and_then(|cgroup| cgroup.thaw()).map_err(|error| self.error("thaw", error))
     }
 
+    /// Whether its processes stand still, because it was frozen.
+    pub fn is_frozen(&self) -> Result<bool> {
+        self.cgroup().and_then(|cgroup| cgroup.is_frozen()).map_err(|error| self.error("look at", error))
+    }
+
+    /// Kills every process of every container of the pod at once, by one write to `cgroup.kill`. Nothing to kill is no
+    /// error. The pod stays, and containers can be made in it again: process 1 of a PID namespace that containers share
+    /// is spared, and each container is then killed by a write of its own.
+    pub fn kill(&self) -> Result<()> {
+        match self.try_kill() {
+            // The pod is gone.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|error| self.error("kill", error)),
+        }
+    }
+
+    fn try_kill(&self) -> Result<()> {
+        let cgroup = self.cgroup()?;
+        if self.0.state.reaper.is_none() {
+            return cgroup.kill();
+        }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(self.dir()?, state::CONTAINERS, flags, Mode::empty())
+            .step("open", "the directory of containers")?;
+        for name in node::names(dir).step("read", "the directory of containers")? {
+            if let Some(container) = cgroup.open_child(&name)? {
+                container.kill()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Changes limits of the pod as a whole while it runs. What is `None` keeps the value that it has;
     /// [`spec`](Self::spec) still says what the pod was made of.
     ///
@@ -389,6 +422,7 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
     if let Some(cgroup) = super::place::open_remains(node, dir, id, state.as_ref())? {
         let children = processes(node, dir, state.as_ref());
         if !children.is_empty() {
+            let leaving = journal::leaving(node, dir, &cgroup);
             // Before the cgroup goes: process 1 of a PID namespace ends only when all that died in it have been reaped,
             // and since Linux 6.19 its cgroup is not empty until then.
             cgroup.kill()?;
@@ -396,6 +430,7 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
                 node.0.guests.wait_for_programs(process, KILLED);
             }
             reap_all(children);
+            leaving.iter().for_each(|container| container.note(dir));
         }
         cgroup.remove_tree()?;
     } else if !node.0.cgroups.exists() {

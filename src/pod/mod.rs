@@ -6,6 +6,7 @@ mod handle;
 mod helper;
 pub mod ipc;
 mod ipc_handle;
+pub(crate) mod journal;
 mod netdev;
 pub(crate) mod pins;
 mod place;

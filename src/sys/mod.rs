@@ -3,6 +3,7 @@
 //! One of the four places where `unsafe` is allowed. Everything here is a thin wrapper: one call, its arguments
 //! made safe, the error number returned; what a failure means is said by the caller.
 
+pub(crate) mod aio;
 pub(crate) mod bpf;
 pub(crate) mod clock;
 pub(crate) mod fd;
@@ -13,6 +14,8 @@ pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod pidfd;
 pub(crate) mod pipe;
+#[cfg(feature = "tokio")]
+pub(crate) mod reactor;
 pub(crate) mod thread;
 pub(crate) mod tty;
 pub(crate) mod uts;

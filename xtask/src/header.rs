@@ -36,6 +36,7 @@ const SOURCES: &[&str] = &[
     "fanout",
     "seccomp",
     "stats",
+    "events",
 ];
 
 /// The section of the library's documentation that is the header's first comment.

@@ -9,7 +9,10 @@ use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
-use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExitStatus, NamespaceKind, NodeOptions, PodSpec};
+use pericarp::{
+    ContainerSpec, ContainerStatus, ErrorKind, Event, EventOptions, ExitStatus, NamespaceKind, NodeOptions,
+    PodSpec,
+};
 use serde_json::Value;
 
 /// All that an error tells.
@@ -93,6 +96,9 @@ pub trait PodApi: Send + Sync {
     fn stop(&self, grace: Duration) -> Res<()>;
     fn freeze(&self) -> Res<()>;
     fn thaw(&self) -> Res<()>;
+    fn is_frozen(&self) -> Res<bool>;
+    fn kill(&self) -> Res<()>;
+    fn events(&self, options: Option<&EventOptions>) -> Res<Box<dyn EventsApi>>;
     fn remove(&self) -> Res<()>;
 
     fn ipc_create(&self, objects: &IpcObjects) -> Res<()>;
@@ -109,6 +115,16 @@ pub trait PodApi: Send + Sync {
     fn remove_sysv_msg(&self, key: i32) -> Res<()>;
     /// As the JSON of `IpcListing`.
     fn ipc_list(&self) -> Res<Value>;
+}
+
+pub trait EventsApi: Send + Sync {
+    fn next(&self) -> Res<Option<Event>>;
+    /// A copy of it.
+    fn fd(&self) -> OwnedFd;
+    fn is_over(&self) -> bool;
+    /// As the JSON of the header.
+    fn sources(&self) -> Value;
+    fn pod(&self) -> Box<dyn PodApi>;
 }
 
 pub trait ContainerApi: Send + Sync {

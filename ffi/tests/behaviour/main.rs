@@ -12,6 +12,7 @@ mod world;
 
 mod containers;
 mod ending;
+mod events;
 mod ipc;
 mod nodes;
 mod pods;
@@ -50,6 +51,7 @@ fn main() {
         pods::behaviours(),
         containers::behaviours(),
         ending::behaviours(),
+        events::behaviours(),
         removal::behaviours(),
         refusals::behaviours(),
         streams::behaviours(),

@@ -1,7 +1,7 @@
 //! The Rust interface.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, UNIX_EPOCH};
 
 use pericarp::spec::{
@@ -10,8 +10,8 @@ use pericarp::spec::{
 };
 use pericarp::stats::StatsOptions;
 use pericarp::{
-    Container, ContainerSpec, ContainerStatus, Error, ExitStatus, NamespaceKind, Node, NodeOptions, Pod,
-    PodSpec,
+    Container, ContainerSpec, ContainerStatus, Error, Event, EventOptions, EventSource, Events, ExitStatus,
+    NamespaceKind, Node, NodeOptions, Pod, PodSpec,
 };
 use serde_json::{Value, json};
 
@@ -215,6 +215,18 @@ impl PodApi for Pod {
         Ok(self.thaw()?)
     }
 
+    fn is_frozen(&self) -> Res<bool> {
+        Ok(self.is_frozen()?)
+    }
+
+    fn kill(&self) -> Res<()> {
+        Ok(self.kill()?)
+    }
+
+    fn events(&self, options: Option<&EventOptions>) -> Res<Box<dyn EventsApi>> {
+        Ok(Box::new(options.map_or_else(|| self.events(), |options| self.events_with(options))?))
+    }
+
     fn remove(&self) -> Res<()> {
         Ok(self.remove()?)
     }
@@ -269,6 +281,35 @@ impl PodApi for Pod {
 
     fn ipc_list(&self) -> Res<Value> {
         Ok(serde_json::to_value(self.ipc().list()?).expect("a listing is JSON"))
+    }
+}
+
+impl EventsApi for Events {
+    fn next(&self) -> Res<Option<Event>> {
+        Ok(self.next_event()?)
+    }
+
+    fn fd(&self) -> OwnedFd {
+        self.as_fd().try_clone_to_owned().expect("duplicate a descriptor")
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_over()
+    }
+
+    fn sources(&self) -> Value {
+        let words = self.sources().iter().map(|source| match source {
+            EventSource::Containers => "containers",
+            EventSource::Freezer => "freezer",
+            EventSource::Memory => "memory",
+            EventSource::Pressure(_) => "pressure",
+            other => panic!("the header has no word for {other:?}"),
+        });
+        words.collect()
+    }
+
+    fn pod(&self) -> Box<dyn PodApi> {
+        pod(self.pod())
     }
 }
 

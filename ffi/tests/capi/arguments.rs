@@ -58,6 +58,7 @@ struct Objects<'a> {
     container: usize,
     process: usize,
     fanout: usize,
+    events: usize,
     _directory: tempfile::TempDir,
 }
 
@@ -68,8 +69,16 @@ impl<'a> Objects<'a> {
         let cgroup = format!("pericarp-arguments-{}-{:?}\0", std::process::id(), std::thread::current().id());
         let cgroup = cgroup.replace(['(', ')'], "-");
         let options = [48, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0];
-        let mut objects =
-            Objects { library, node: 0, pod: 0, container: 0, process: 0, fanout: 0, _directory: directory };
+        let mut objects = Objects {
+            library,
+            node: 0,
+            pod: 0,
+            container: 0,
+            process: 0,
+            fanout: 0,
+            events: 0,
+            _directory: directory,
+        };
         let options = options.as_ptr().expose_provenance();
         objects.node = must(library, "pericarp_node_open", &[options])?;
         let json = c"{\"name\": \"p\", \"ephemeral\": true}".as_ptr().expose_provenance();
@@ -82,6 +91,7 @@ impl<'a> Objects<'a> {
         objects.process = must(library, "pericarp_container_exec", &[objects.container, json, 0])?;
         let (source, _) = std::io::pipe()?;
         objects.fanout = must(library, "pericarp_fanout_create", &[source.as_raw_fd() as usize, 4096, 0])?;
+        objects.events = must(library, "pericarp_pod_events", &[objects.pod, 0])?;
         Ok(objects)
     }
 
@@ -93,8 +103,11 @@ impl<'a> Objects<'a> {
             "const pericarp_container_t *" => self.container,
             "const pericarp_process_t *" => self.process,
             "const pericarp_fanout_t *" => self.fanout,
+            "const pericarp_events_t *" => self.events,
             "const char *" => c"x".as_ptr().expose_provenance(),
-            "pericarp_exit_status_t *" | "pericarp_container_stats_t *" => structure.address(),
+            "pericarp_exit_status_t *" | "pericarp_container_stats_t *" | "pericarp_event_t *" => {
+                structure.address()
+            }
             _ if kind.starts_with("const pericarp_") => structure.address(),
             _ if kind.ends_with('*') => place.address(),
             _ => 0,
@@ -108,6 +121,7 @@ impl Drop for Objects<'_> {
             ("pericarp_pod_remove", self.pod),
             ("pericarp_process_unref", self.process),
             ("pericarp_fanout_unref", self.fanout),
+            ("pericarp_events_unref", self.events),
             ("pericarp_container_unref", self.container),
             ("pericarp_pod_unref", self.pod),
             ("pericarp_node_remove", self.node),
@@ -193,7 +207,7 @@ fn each_pointer_null_where_the_others_are_right() -> Outcome {
 fn each_pointer_garbage_where_the_others_are_right() -> Outcome {
     let garbage = Memory::garbage();
     let wrong = |parameter: &Parameter| {
-        let filled = ["pericarp_exit_status_t *", "pericarp_container_stats_t *"];
+        let filled = ["pericarp_exit_status_t *", "pericarp_container_stats_t *", "pericarp_event_t *"];
         let is_place = !parameter.kind.starts_with("const ") && !filled.contains(&parameter.kind.as_str());
         // Of a place for a result, nothing is looked at but where it is. A list with no room is not looked at.
         (parameter.name != "pids").then(|| garbage.address() + usize::from(is_place))

@@ -19,15 +19,19 @@ const TYPES: &[(&str, &str)] = &[
     ("PodIpc", "impl<'a> PodIpc<'a> {"),
     ("Container", "impl Container {"),
     ("Process", "impl Process {"),
+    ("Events", "impl Events {"),
     ("Terminal", "impl Terminal {"),
     ("Fanout", "impl Fanout {"),
 ];
 
 /// Methods that C has no function for, and why.
-const REASONS: &[(&str, &str)] = &[(
-    "Pod::ipc",
-    "the pericarp_ipc_ functions take the pod: a borrow of a handle would be one more thing to free",
-)];
+const REASONS: &[(&str, &str)] = &[
+    (
+        "Pod::ipc",
+        "the pericarp_ipc_ functions take the pod: a borrow of a handle would be one more thing to free",
+    ),
+    ("Events::into_stream", "tokio is a Rust library; C waits for the descriptor"),
+];
 
 /// The texts of all source files of the library.
 fn sources(directory: &Path, texts: &mut Vec<String>) -> Result<(), Failed> {

@@ -19,6 +19,9 @@ mod detached;
 mod devices;
 mod ending;
 mod errors;
+mod events;
+mod events_limits;
+mod events_stream;
 mod exec;
 mod failures;
 mod fanout;
@@ -76,6 +79,8 @@ fn main() {
             custom_seccomp::payload,
             defaults::payload,
             detached::payload,
+            events::payload,
+            events_limits::payload,
             exec::payload,
             faults::payload,
             hostile::payload,
@@ -119,6 +124,9 @@ fn main() {
         devices::tests(),
         ending::tests(),
         errors::tests(),
+        events::tests(),
+        events_limits::tests(),
+        events_stream::tests(),
         exec::tests(),
         failures::tests(),
         fanout::tests(),

@@ -2,6 +2,7 @@
 //! are given back.
 
 mod container;
+mod events;
 mod ipc;
 mod pod;
 

@@ -9,7 +9,7 @@ use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
-use pericarp::{ContainerSpec, ErrorKind, ExitStatus, NamespaceKind, PodSpec};
+use pericarp::{ContainerSpec, ErrorKind, EventOptions, ExitStatus, NamespaceKind, PodSpec};
 use pericarp_ffi::*;
 use serde_json::Value;
 
@@ -161,6 +161,21 @@ impl PodApi for PodHandle {
     fn thaw(&self) -> Res<()> {
         // SAFETY: all pointers are to what the header asks for.
         call(|err| unsafe { pericarp_pod_thaw(self.pointer, err) })
+    }
+
+    fn is_frozen(&self) -> Res<bool> {
+        // SAFETY: all pointers are to what the header asks for.
+        get(77, |place, err| unsafe { pericarp_pod_is_frozen(self.pointer, place, err) })
+            .map(|frozen| frozen == 1)
+    }
+
+    fn kill(&self) -> Res<()> {
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_pod_kill(self.pointer, err) })
+    }
+
+    fn events(&self, options: Option<&EventOptions>) -> Res<Box<dyn EventsApi>> {
+        events::subscribe(self.pointer, options)
     }
 
     fn remove(&self) -> Res<()> {

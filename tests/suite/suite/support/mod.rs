@@ -3,6 +3,7 @@
 pub mod fixture;
 pub mod leaks;
 pub mod payload;
+pub mod watch;
 
 pub use fixture::Fixture;
 pub use payload::Facts;
