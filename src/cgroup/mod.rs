@@ -15,6 +15,7 @@
 //! See `Documentation/admin-guide/cgroup-v2.rst` of the kernel for every file that is written here.
 #![deny(unsafe_code)]
 
+mod bounds;
 mod controller;
 mod cpulist;
 mod devices;

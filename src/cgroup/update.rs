@@ -58,6 +58,7 @@ fn old_value(setting: &Setting, content: &str) -> String {
     match &*setting.file {
         "io.max" => line().unwrap_or_else(|| format!("{key} rbps=max wbps=max riops=max wiops=max")),
         "io.weight" => line().unwrap_or_else(|| format!("{key} default")),
+        "io.latency" => line().unwrap_or_else(|| format!("{key} target=0")),
         "rdma.max" => line().unwrap_or_else(|| format!("{key} hca_handle=max hca_object=max")),
         "misc.max" => line().unwrap_or_else(|| format!("{key} max")),
         // An empty list of processors is written as an empty line.
@@ -82,6 +83,8 @@ mod tests {
             ("io.max", "8:0 rbps=1", "", "8:0 rbps=max wbps=max riops=max wiops=max"),
             ("io.weight", "default 5", "default 100\n8:0 7\n", "default 100"),
             ("io.weight", "8:16 5", "default 100\n8:0 7\n", "8:16 default"),
+            ("io.latency", "8:0 target=5", "8:16 target=2\n", "8:0 target=0"),
+            ("io.latency", "8:16 target=5", "8:16 target=2\n", "8:16 target=2"),
             ("misc.max", "sev 1", "sev max\n", "sev max"),
         ] {
             let setting = Setting { controller: None, file: file.into(), value: value.to_string() };

@@ -19,7 +19,7 @@ use crate::cgroup::{Cgroup, DeviceGuard};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
-use crate::pod::{Pod, wait_readable};
+use crate::pod::{Pod, kubernetes, wait_readable};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
 use crate::sys::{self, pidfd, thread};
@@ -45,6 +45,7 @@ pub(crate) fn run(pod: &Pod, spec: &ContainerSpec) -> Result<ExitStatus> {
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
+    let spec = &*kubernetes::with_score(pod, spec)?;
     let plan = plan::compile(&pod.context(), lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
     if at_once && listener::is_for_a_handle(spec) {
         return Err(Error::invalid(
@@ -269,7 +270,8 @@ fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Cgroup> {
         own = DeviceGuard::load(&spec.device_rules)?;
         &own
     };
-    pod.cgroup()?.create_guarded(&spec.name, &spec.resources, guard)
+    let resources = kubernetes::container_resources(pod, spec)?;
+    pod.cgroup()?.create_guarded(&spec.name, &resources, guard)
 }
 
 /// What would wait for a thaw that may never come is an error instead.

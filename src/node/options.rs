@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::IdRanges;
 use crate::cgroup::CgroupParent;
+use crate::spec::kubernetes::Admission;
 
 /// How to open a [`Node`](crate::Node).
 #[derive(Debug, Clone)]
@@ -16,6 +17,9 @@ pub struct NodeOptions {
     pub cgroup_parent: CgroupParent,
     /// Where pods with [`UserMode::Auto`](crate::spec::UserMode::Auto) get their ids from.
     pub id_ranges: IdRanges,
+    /// Whether requests of pods have to fit what is left; none are refused unless given. It holds for pods that are made
+    /// through this handle; those that others have made count.
+    pub admission: Option<Admission>,
 }
 
 impl Default for NodeOptions {
@@ -24,6 +28,7 @@ impl Default for NodeOptions {
             state_dir: "/run/pericarp".into(),
             cgroup_parent: CgroupParent::default(),
             id_ranges: IdRanges::default(),
+            admission: None,
         }
     }
 }
@@ -49,6 +54,12 @@ impl NodeOptions {
     /// Sets [`id_ranges`](Self::id_ranges).
     pub fn id_ranges(mut self, ranges: IdRanges) -> Self {
         self.id_ranges = ranges;
+        self
+    }
+
+    /// Sets [`admission`](Self::admission).
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
         self
     }
 }

@@ -1,5 +1,6 @@
 //! Making a pod: all of it, or nothing and the first error.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +15,7 @@ use super::pins::{self, PodPins};
 use super::state::{self, PodState};
 use super::user::{self, UserNamespace};
 use super::{Inner, Pod};
-use super::{netdev, place, reaper};
+use super::{kubernetes, netdev, place, reaper};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
@@ -56,10 +57,17 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self) -> Result<PodState> {
         let dir = self.make_dir()?;
+        let allocation = kubernetes::allocate(self.node, self.spec)?;
+        let mut resources = Cow::Borrowed(&self.spec.resources);
+        if let Some(allocation) = &allocation {
+            resources = Cow::Owned(allocation.pod_resources(self.spec));
+            crate::cgroup::validate(&resources)?;
+            self.node.admit(self.id, &dir, allocation)?;
+        }
         self.home.take_name(&self.spec.namespace, &self.spec.name, self.id)?;
         mkdirat(&*dir, state::CONTAINERS, Mode::S_IRWXU).step("make", "the directory of containers")?;
         // Kept at once: whatever fails from here on, it is removed.
-        let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, self.id)?);
+        let cgroup = self.cgroup.insert(place::make(self.node, &dir, self.spec, &resources, self.id)?);
         let cgroup_id = cgroup.id()?;
         let ids = match &self.spec.namespaces.user {
             UserMode::Mapped(ids) => Some(ids.clone()),

@@ -5,6 +5,7 @@ mod handle;
 mod helper;
 pub mod ipc;
 mod ipc_handle;
+pub(crate) mod kubernetes;
 mod netdev;
 pub(crate) mod pins;
 mod place;

@@ -11,7 +11,7 @@ use super::state::{self, PodState};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::node::Node;
-use crate::spec::PodSpec;
+use crate::spec::{PodSpec, Resources};
 
 /// The file in a pod's directory.
 pub(crate) const FILE: &str = "cgroup.json";
@@ -25,13 +25,19 @@ struct Place {
 }
 
 /// Makes the cgroup of a pod whose directory is `dir`.
-pub(super) fn make(node: &Node, dir: &OwnedFd, spec: &PodSpec, id: &str) -> Result<Cgroup> {
+pub(super) fn make(
+    node: &Node,
+    dir: &OwnedFd,
+    spec: &PodSpec,
+    resources: &Resources,
+    id: &str,
+) -> Result<Cgroup> {
     let cgroups = &node.0.cgroups;
     let Some(path) = &spec.cgroup else {
-        return cgroups.create_pod(id, &spec.resources);
+        return cgroups.create_pod(id, resources);
     };
     state::write(dir, FILE, &Place { path: path.clone(), id: None })?;
-    let cgroup = cgroups.create_pod_at(path, &spec.resources)?;
+    let cgroup = cgroups.create_pod_at(path, resources)?;
     let noted =
         cgroup.id().and_then(|id| state::write(dir, FILE, &Place { path: path.clone(), id: Some(id) }));
     if let Err(error) = noted {

@@ -27,8 +27,8 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxResource
 use super::{ContainerSpec, IdMapping, IdMappings, PodSpec, Resources};
 use crate::error::{Context, Error, ErrorKind, Result};
 
+pub use crate::spec::kubernetes::cpu_weight;
 pub use features::features;
-pub use resources::cpu_weight;
 
 /// The file of a bundle that holds the configuration.
 const CONFIG: &str = "config.json";
