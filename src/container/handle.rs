@@ -391,6 +391,11 @@ impl Container {
             .map_err(|error| self.error("update", error))
     }
 
+    /// Its cgroup, while it is there.
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        self.0.cgroup.as_ref()
+    }
+
     fn live_cgroup(&self) -> Result<&Cgroup> {
         let gone = || Error::new(ErrorKind::NotFound, "open").on("the cgroup").because("it is gone");
         self.0.cgroup.as_ref().ok_or_else(gone)

@@ -13,16 +13,24 @@ use crate::pod::state;
 use crate::spec::kubernetes::{ResourceList, add};
 
 impl Node {
-    /// Writes down what a pod requests, in its directory `dir`, if that fits. `id` is the pod's: what it may have requested
-    /// before does not count.
+    /// Writes down what a pod requests, in its directory `dir`, if that fits. `granted` is what the pod with that id has
+    /// already: of what it has no more of than that, nothing is asked.
     ///
     /// Whoever admits has the node locked from counting to writing: of two programs one sees what the other wrote.
-    pub(crate) fn admit(&self, id: &str, dir: &OwnedFd, allocation: &Allocation) -> Result<()> {
+    pub(crate) fn admit(
+        &self,
+        id: &str,
+        dir: &OwnedFd,
+        allocation: &Allocation,
+        granted: &ResourceList,
+    ) -> Result<()> {
         let Some(admission) = &self.0.admission else { return state::write(dir, FILE, allocation) };
         let home = &self.0.home;
         let _counting = home.lock(FlockArg::LockExclusive).step("lock", home.path().display())?;
         let used = self.requested(id)?;
-        admission.check(&allocation.requests, &used, &self.capacity()?)?;
+        let mut requests = allocation.requests.clone();
+        requests.retain(|name, request| granted.get(name).is_none_or(|granted| *request > *granted));
+        admission.check(&requests, &used, &self.capacity()?)?;
         state::write(dir, FILE, allocation)
     }
 

@@ -19,6 +19,7 @@ use super::{kubernetes, netdev, place, reaper};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
+use crate::spec::kubernetes::ResourceList;
 use crate::spec::{
     IdMappings, NamespaceMode, PidMode, PodSpec, Propagation, SysctlNamespace, UserMode, VolumeSource,
     sysctl_namespace,
@@ -62,7 +63,7 @@ impl Attempt<'_> {
         if let Some(allocation) = &allocation {
             resources = Cow::Owned(allocation.pod_resources(self.spec));
             crate::cgroup::validate(&resources)?;
-            self.node.admit(self.id, &dir, allocation)?;
+            self.node.admit(self.id, &dir, allocation, &ResourceList::new())?;
         }
         self.home.take_name(&self.spec.namespace, &self.spec.name, self.id)?;
         mkdirat(&*dir, state::CONTAINERS, Mode::S_IRWXU).step("make", "the directory of containers")?;

@@ -1,6 +1,7 @@
 //! Requests and limits of a pod and its containers, where they meet the machine.
 
 use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,11 @@ impl Allocation {
             machine,
             pod,
         }
+    }
+
+    /// Writes it down.
+    pub(super) fn write(&self, dir: &OwnedFd) -> Result<()> {
+        state::write(dir, FILE, self)
     }
 
     /// The limits of the pod as a whole.

@@ -10,6 +10,7 @@ mod netdev;
 pub(crate) mod pins;
 mod place;
 mod reaper;
+mod resize;
 pub(crate) mod state;
 mod user;
 

@@ -56,6 +56,18 @@ pub struct Reclaimed {
     pub after: u64,
 }
 
+impl Reclaimed {
+    pub(crate) fn new(before: u64, after: u64) -> Self {
+        Reclaimed { before, after }
+    }
+}
+
+impl Resized {
+    pub(crate) fn new(reclaimed: impl IntoIterator<Item = (String, Reclaimed)>) -> Self {
+        Resized { reclaimed: reclaimed.into_iter().collect() }
+    }
+}
+
 impl Resize {
     /// Changes nothing.
     pub fn new() -> Self {

@@ -26,6 +26,7 @@ mod host;
 mod inherited;
 mod ipc;
 mod ipc_payload;
+mod kubernetes;
 mod lifecycle;
 mod limits;
 mod memory;
@@ -39,6 +40,7 @@ mod process;
 mod programs;
 mod proof;
 mod recovery;
+mod resizing;
 mod rootfs;
 mod seccomp;
 mod security;
@@ -83,6 +85,7 @@ fn main() {
             programs::payload,
             proof::payload,
             recovery::payload,
+            resizing::payload,
             seccomp::payload,
             security::payload,
             sharedhost::payload,
@@ -115,6 +118,7 @@ fn main() {
         host::tests(),
         inherited::tests(),
         ipc::tests(),
+        kubernetes::tests(),
         lifecycle::tests(),
         limits::tests(),
         memory::tests(),
@@ -128,6 +132,7 @@ fn main() {
         programs::tests(),
         proof::tests(),
         recovery::tests(),
+        resizing::tests(),
         rootfs::tests(),
         seccomp::tests(),
         security::tests(),
