@@ -329,7 +329,7 @@ fn of_many_that_are_admitted_at_once_only_so_many_win_as_fit() -> Outcome {
     });
     let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert!(refused.iter().all(|error| error.kind() == ErrorKind::Exhausted), "{refused:?}");
-    // Mutation: with `admit` not locking the node, more of them won.
+    // Mutation: with a shared lock in `admit`, 9 won.
     assert_eq!(outcomes.len() - refused.len(), 5);
     assert_eq!(fixture.node.pods()?.len(), 5);
     PASS

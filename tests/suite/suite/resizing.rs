@@ -125,7 +125,7 @@ fn what_a_resize_may_not_change_is_refused() -> Outcome {
     PASS
 }
 
-/// The last file to be written is read-only for a while. Mutation: without `Journal::undo`, five limits had changed.
+/// The last file to be written is read-only for a while. Mutation: without `Journal::undo`, those written before it had changed.
 fn when_one_write_fails_the_old_limits_are_back() -> Outcome {
     let fixture = Fixture::new();
     need!(fixture, "cpu", "memory");
