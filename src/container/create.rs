@@ -19,10 +19,10 @@ use crate::cgroup::{Cgroup, DeviceGuard};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
-use crate::pod::{Pod, kubernetes, wait_readable};
+use crate::pod::{Pod, kubernetes};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
-use crate::sys::{self, pidfd, thread};
+use crate::sys::{self, thread};
 
 /// Makes a container of a pod, up to the barrier before its program.
 pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
@@ -190,27 +190,21 @@ impl Attempt<'_> {
         self.pod.0.node.0.guests.add_container(host, process, pidfd, dir)
     }
 
-    /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. A
-    /// container that enters a PID namespace forks once more on the way: init then sends the process that is to stay.
+    /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. Where
+    /// it forks once more on the way, to enter the PID namespace, the process that is to stay tells of itself first.
     fn settle(&mut self, control: &Control, at_once: bool) -> Result<()> {
         let proc = &self.pod.0.node.0.proc;
-        let (mut ready, mut entered) = (false, true);
-        if self.plan.enters_pid() {
-            entered = false;
-        }
+        let mut ready = false;
         let mut listened = !(at_once && self.plan.listens());
-        let mut listening = None;
-        while !(ready && entered && listened) {
-            // Only the process that is to stay has it, and that waits.
-            if let Some(number) = listening.take_if(|_| entered) {
-                let child = self.process.as_ref().ok_or_else(lost)?;
-                self.listener.take_over(self.spec, child.pid, child.pidfd.as_fd(), number, "creating")?;
-                control.listener_taken()?;
-                listened = true;
-                continue;
-            }
+        while !(ready && listened) {
             match control.receive()? {
-                Message::Listener(number) => listening = Some(number),
+                Message::Listener(number) => {
+                    let child = self.process.as_ref().ok_or_else(lost)?;
+                    let hooks = Hooks { pod: self.pod, spec: self.spec };
+                    self.listener.take_over(&hooks, (child.pid, child.pidfd.as_fd()), number, "creating")?;
+                    control.listener_taken()?;
+                    listened = true;
+                }
                 Message::Ready => ready = true,
                 Message::Paused => {
                     self.hooks_ran = true;
@@ -222,10 +216,8 @@ impl Attempt<'_> {
                 Message::Fd(last) => {
                     let pid = proc.pid_of(last.as_fd())?;
                     if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {
-                        wait_readable(&first.pidfd, None);
-                        let _ = pidfd::reap(&first.pidfd);
+                        first.wait();
                     }
-                    entered = true;
                 }
                 Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
                 Message::Closed => {
@@ -244,9 +236,7 @@ impl Attempt<'_> {
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
         if let Some(child) = self.process.take() {
-            let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
-            wait_readable(&child.pidfd, None);
-            let _ = pidfd::reap(&child.pidfd);
+            child.end();
         }
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.remove_tree();
@@ -332,9 +322,6 @@ fn launch(
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
         let descriptors = opener.descriptors();
         let bytes = plan.encode(&descriptors)?;
-        let memory = sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false)
-            .and_then(sys::fd::clear_of_stdio)
-            .step("make", "the plan of init")?;
         setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let mut namespaces = CloneFlags::CLONE_NEWNS;
         // One that belongs to the pod's user namespace is made by init, when it is in that.
@@ -342,8 +329,8 @@ fn launch(
             namespaces |= CloneFlags::CLONE_NEWPID;
         }
         let launch = Launch {
-            init: node.0.init.as_fd(),
-            plan: memory.as_fd(),
+            init: &node.0.init,
+            plan: &bytes,
             inherited: &descriptors,
             namespaces,
             cgroup: Some(cgroup.as_fd()),

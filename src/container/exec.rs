@@ -9,6 +9,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstatat;
 
 use super::create::{frozen, lost, stdio_owner};
+use super::hooks::Hooks;
 use super::listener::Listener;
 use super::lsm;
 use super::plan::{self, Plan};
@@ -21,9 +22,9 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::init::wire;
 use crate::node::Proc;
 use crate::pod::state::ProcessRef;
-use crate::pod::wait_readable;
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, ExecSpec, SharedFd};
+use crate::sys::fd::wait_readable;
 use crate::sys::{self, pidfd, thread};
 
 impl Container {
@@ -167,21 +168,18 @@ impl Attempt<'_> {
         })))
     }
 
-    /// Waits until init is at the barrier. Where it forks once more on the way, to enter the PID namespace, it sends
-    /// the process that is to stay, maybe after that has come to the barrier.
+    /// Waits until init is at the barrier. Where it forks once more on the way, to enter the PID namespace, the process
+    /// that is to stay tells of itself first.
     fn settle(&mut self, control: &Control, spec: &ContainerSpec) -> Result<()> {
-        let (mut ready, mut entered) = (false, !self.plan.enters_pid());
-        while !(ready && entered) {
+        loop {
             match control.receive()? {
-                Message::Ready => ready = true,
+                Message::Ready => return Ok(()),
                 Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
                     let pid = self.container.0.pod.0.node.0.proc.pid_of(last.as_fd())?;
                     if let Some(before) = self.process.replace(Child { pid, pidfd: last }) {
-                        wait_readable(&before.pidfd, None);
-                        let _ = pidfd::reap(&before.pidfd);
+                        before.wait();
                     }
-                    entered = true;
                 }
                 Message::Listener(number) => self.hand_over(spec, control, number)?,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
@@ -192,13 +190,13 @@ impl Attempt<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Gives the listener of the filter to the program that answers.
     fn hand_over(&mut self, spec: &ContainerSpec, control: &Control, number: i32) -> Result<()> {
         let child = self.process.as_ref().ok_or_else(lost)?;
-        self.listener.take_over(spec, child.pid, child.pidfd.as_fd(), number, "running")?;
+        let hooks = Hooks { pod: &self.container.0.pod, spec };
+        self.listener.take_over(&hooks, (child.pid, child.pidfd.as_fd()), number, "running")?;
         control.listener_taken()
     }
 
@@ -223,13 +221,10 @@ impl Attempt<'_> {
             opener.open_on_host(plan, stdio)?;
             let descriptors = opener.descriptors();
             let bytes = plan.encode(&descriptors)?;
-            let memory = sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false)
-                .and_then(sys::fd::clear_of_stdio)
-                .step("make", "the plan of init")?;
             setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
             let launch = Launch {
-                init: node.0.init.as_fd(),
-                plan: memory.as_fd(),
+                init: &node.0.init,
+                plan: &bytes,
                 inherited: &descriptors,
                 namespaces: CloneFlags::empty(),
                 cgroup: Some(cgroup.as_fd()),
@@ -248,9 +243,7 @@ impl Attempt<'_> {
 
     fn undo(&mut self) {
         if let Some(child) = self.process.take() {
-            let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
-            wait_readable(&child.pidfd, None);
-            let _ = pidfd::reap(&child.pidfd);
+            child.end();
         }
     }
 }

@@ -181,13 +181,8 @@ impl Container {
             match control.receive()? {
                 Message::Listener(number) => {
                     let pidfd = self.0.pidfd.as_ref().ok_or_else(|| Error::new(ErrorKind::System, "keep"))?;
-                    lock(&self.0.listener).take_over(
-                        self.spec(),
-                        self.pid(),
-                        pidfd.as_fd(),
-                        number,
-                        "created",
-                    )?;
+                    let process = (self.pid(), pidfd.as_fd());
+                    lock(&self.0.listener).take_over(&self.hooks(), process, number, "created")?;
                     control.listener_taken()?;
                 }
                 message => return Ok(message),

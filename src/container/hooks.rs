@@ -12,22 +12,22 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plan::{self, HOST};
 use super::source::{Opener, set_propagation};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::Node;
-use crate::pod::{Pod, wait_readable};
+use crate::pod::Pod;
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, Hook, Propagation, Rootfs};
-use crate::sys::fd::{clear_of_stdio, open_beneath, resolve};
+use crate::sys::fd::{open_beneath, resolve, wait_readable};
 use crate::sys::mount::{attach, clone_tree, open_tree};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{self, pidfd, thread};
 
 /// The version of the specification that the state is of.
-const OCI_VERSION: &str = "1.2.0";
+pub(super) const OCI_VERSION: &str = "1.2.0";
 /// Bytes of what a failed hook wrote that its error quotes.
 const QUOTED: u64 = 2048;
 
@@ -40,6 +40,11 @@ pub(super) struct Hooks<'a> {
 impl Hooks<'_> {
     /// The state of the container (OCI runtime-spec, "State").
     pub(super) fn state(&self, status: &str, pid: Option<i32>) -> Vec<u8> {
+        self.state_value(status, pid).to_string().into_bytes()
+    }
+
+    /// The same as a JSON value, for what it is a part of.
+    pub(super) fn state_value(&self, status: &str, pid: Option<i32>) -> Value {
         let hooks = &self.spec.hooks;
         let id = hooks.id.clone().unwrap_or_else(|| format!("{}/{}", self.pod.id(), self.spec.name));
         let bundle = hooks.bundle.as_deref().unwrap_or(Path::new("/"));
@@ -55,7 +60,7 @@ impl Hooks<'_> {
         if !self.spec.annotations.is_empty() {
             state["annotations"] = json!(self.spec.annotations);
         }
-        state.to_string().into_bytes()
+        state
     }
 
     /// Runs those that stop the creation, while init waits.
@@ -145,13 +150,8 @@ impl Hooks<'_> {
         let ended = wait_readable(&child.pidfd, timeout);
         if !ended {
             let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
-            wait_readable(&child.pidfd, None);
         }
-        let status = match pidfd::reap(&child.pidfd) {
-            Ok(Some(status)) => Some(status),
-            _ => pidfd::kept_status(&child.pidfd),
-        };
-        let why = match status.map(super::ExitStatus::from_wait) {
+        let why = match child.wait().map(super::ExitStatus::from_wait) {
             _ if !ended => format!("it has not ended after {} s", hook.timeout.unwrap_or_default()),
             Some(status) if status.success() => return Ok(()),
             Some(status) => format!("it {status}"),
@@ -182,12 +182,9 @@ fn launch(node: &Node, hook: &Hook, stdin: OwnedFd, output: &OwnedFd) -> Result<
     opener.open_on_host(&plan, [Some(stdin), Some(copy()?), Some(copy()?)])?;
     let inherited = opener.descriptors();
     let bytes = plan.encode(&inherited)?;
-    let memory = sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false)
-        .and_then(clear_of_stdio)
-        .step("make", "the plan of init")?;
     let launch = Launch {
-        init: node.0.init.as_fd(),
-        plan: memory.as_fd(),
+        init: &node.0.init,
+        plan: &bytes,
         inherited: &inherited,
         namespaces: CloneFlags::empty(),
         cgroup: None,
@@ -197,9 +194,7 @@ fn launch(node: &Node, hook: &Hook, stdin: OwnedFd, output: &OwnedFd) -> Result<
     match control.receive() {
         Ok(Message::Closed) => Ok(child),
         other => {
-            let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
-            wait_readable(&child.pidfd, None);
-            let _ = pidfd::reap(&child.pidfd);
+            child.end();
             match other? {
                 Message::Failed { step, call, errno } => Err(plan.failure(step, call, errno)),
                 message => {

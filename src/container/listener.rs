@@ -12,16 +12,15 @@ use nix::sys::socket::{
     socket,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use serde::Serialize;
+use serde_json::json;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use super::hooks::{Hooks, OCI_VERSION};
+use crate::error::{Context, Result};
 use crate::spec::{ContainerSpec, Seccomp, SeccompProfile};
 use crate::sys::pidfd;
 
 /// Seconds that an agent may take to accept the connection, and to read.
 const PATIENCE: i64 = 10;
-/// The runtime specification whose container process state is sent.
-const OCI_VERSION: &str = "1.2.0";
 
 /// Where the listener of a container goes.
 #[derive(Debug, Default)]
@@ -30,31 +29,6 @@ pub(crate) struct Listener {
     agent: Option<OwnedFd>,
     /// The listener, until somebody takes it.
     fd: Option<OwnedFd>,
-}
-
-/// The container process state of the OCI runtime specification.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ProcessState<'a> {
-    oci_version: &'static str,
-    /// The names of the descriptors that come along.
-    fds: [&'static str; 1],
-    pid: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a str>,
-    state: State<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct State<'a> {
-    oci_version: &'static str,
-    id: &'a str,
-    status: &'static str,
-    pid: i32,
-    /// There is none; the field is not optional.
-    bundle: &'static str,
-    annotations: &'a std::collections::BTreeMap<String, String>,
 }
 
 impl Listener {
@@ -69,11 +43,10 @@ impl Listener {
     }
 
     /// Takes the listener out of init, where it has that number, and sends it to the agent or keeps it.
-    pub(crate) fn take_over(
+    pub(super) fn take_over(
         &mut self,
-        spec: &ContainerSpec,
-        pid: i32,
-        process: BorrowedFd<'_>,
+        hooks: &Hooks<'_>,
+        (pid, process): (i32, BorrowedFd<'_>),
         number: i32,
         status: &'static str,
     ) -> Result<()> {
@@ -82,24 +55,17 @@ impl Listener {
             self.fd = Some(fd);
             return Ok(());
         };
-        let message = ProcessState {
-            oci_version: OCI_VERSION,
-            fds: ["seccompFd"],
-            pid,
-            metadata: custom(spec).and_then(|profile| profile.listener_metadata.as_deref()),
-            state: State {
-                oci_version: OCI_VERSION,
-                id: &spec.name,
-                status,
-                pid,
-                bundle: "",
-                annotations: &spec.annotations,
-            },
-        };
-        let json = serde_json::to_vec(&message).map_err(|error| {
-            Error::new(ErrorKind::System, "write").on("the state").because(error.to_string())
-        })?;
-        send(agent, &json, &fd)
+        // OCI runtime-spec, "The Container Process State"; `fds` names the descriptors that come along.
+        let mut message = json!({
+            "ociVersion": OCI_VERSION,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "state": hooks.state_value(status, Some(pid)),
+        });
+        if let Some(metadata) = custom(hooks.spec).and_then(|profile| profile.listener_metadata.as_deref()) {
+            message["metadata"] = metadata.into();
+        }
+        send(agent, message.to_string().as_bytes(), &fd)
     }
 
     /// The listener, if it is here and nobody has taken it.

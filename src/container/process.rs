@@ -12,8 +12,8 @@ use super::stdio::Pipes;
 use super::{Container, ExitStatus, Terminal, exit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pod::state::ProcessRef;
-use crate::pod::wait_readable;
 use crate::sys::clock::Deadline;
+use crate::sys::fd::wait_readable;
 use crate::sys::pidfd;
 
 /// A program that [`Container::exec`] runs in a container.

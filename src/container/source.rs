@@ -77,11 +77,6 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
-    /// Something that was opened elsewhere.
-    pub(crate) fn give(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
-        self.keep(slot, fd)
-    }
-
     fn keep(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
         let fd = match fd.as_raw_fd() >= self.lowest {
             true => fd,

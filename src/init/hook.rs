@@ -1,7 +1,7 @@
 //! Hooks that run in the container, right before its program: as its user, and with its restrictions.
 
 use crate::process::{self, CLONE_PIDFD, SIGCHLD};
-use crate::sys::{EINTR, EINVAL, Errno, O_CLOEXEC, close, exit, nr, syscall};
+use crate::sys::{EINTR, EINVAL, Errno, O_CLOEXEC, PollFd, close, exit, nr, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, In, State};
 
@@ -10,14 +10,6 @@ const SIGKILL: usize = 9;
 const ETIMEDOUT: Errno = Errno(110);
 
 static mut WORDS: [*const u8; wire::MAX_HOOK_WORDS] = [core::ptr::null(); wire::MAX_HOOK_WORDS];
-
-/// `struct pollfd` of poll(2).
-#[repr(C)]
-struct PollFd {
-    fd: i32,
-    events: i16,
-    happened: i16,
-}
 
 pub fn run(state: &State, mut fields: Reader) -> Done {
     let (stdin, milliseconds, path) = (state.slot(fields.u32()?)?, fields.u64()?, fields.string()?);
@@ -83,10 +75,9 @@ fn execute(stdin: i32, tells: i32, path: &[u8], argv: &[*const u8], envp: &[*con
 
 /// Waits until the process has ended, at most so long. The kernel counts the time down when a signal interrupts.
 fn wait(pidfd: i32, milliseconds: u64) -> Result<(), Errno> {
-    const POLLIN: i16 = 1;
-    let mut left = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+        let mut left = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
     let timeout = if milliseconds == 0 { core::ptr::null_mut() } else { left.as_mut_ptr() };
-    let mut files = PollFd { fd: pidfd, events: POLLIN, happened: 0 };
+    let mut files = PollFd::of(pidfd);
     loop {
         match syscall!(nr::PPOLL, &raw mut files, 1, timeout, 0, 8) {
             Ok(0) => return Err(ETIMEDOUT),

@@ -163,14 +163,16 @@ pub fn send_fd(state: &State, mut fields: Reader) -> Done {
 pub fn enter_pid(state: &State) -> Done {
     // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
     hide();
-    let mut pidfd = -1i32;
-    let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
-    if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? == 0 {
-        // The session of before is that of a process that is gone in a moment.
-        return syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop);
+    if syscall!(nr::CLONE, CLONE_PARENT | SIGCHLD as usize, 0).within(wire::CALL_CLONE)? != 0 {
+        exit(0);
     }
+    // It tells of itself, and before all else: from this process that would come between its own messages.
+    let own = syscall!(nr::GETPID).within(wire::CALL_PIDFD_OPEN)?;
+    let pidfd = syscall!(nr::PIDFD_OPEN, own, 0).within(wire::CALL_PIDFD_OPEN)? as i32;
     send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
-    exit(0)
+    close(pidfd);
+    // The session of before is that of a process that is gone in a moment.
+    syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop)
 }
 
 /// The library has seen to it that no file of the plan has one of these numbers.

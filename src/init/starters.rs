@@ -3,25 +3,16 @@
 //! The program that made the container is at the other end of the control socket, as ever, for as long as it lives.
 //! Others connect to a socket in the container's directory of state, which only the owner of the node can reach.
 
-use crate::sys::{EAGAIN, ECONNABORTED, EINTR, close, nr, syscall};
+use crate::sys::{EAGAIN, ECONNABORTED, EINTR, PollFd, close, nr, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, In, State, process};
 
-const POLLIN: u16 = 1;
 const MSG_DONTWAIT: usize = 0x40;
 /// The length of the whole message, also where it does not fit.
 const MSG_TRUNC: usize = 0x20;
 const SOCK_CLOEXEC: usize = 0o2000000;
 /// A file that poll(2) leaves out.
 const NOBODY: i32 = -1;
-
-/// `struct pollfd` of poll(2).
-#[repr(C)]
-struct Watched {
-    fd: i32,
-    events: u16,
-    happened: u16,
-}
 
 /// What a connection turned out to say.
 enum Heard {
@@ -41,7 +32,7 @@ pub fn barrier(state: &mut State, mut fields: Reader) -> Done {
     let mut starter = NOBODY;
     loop {
         let other = if starter == NOBODY { listener } else { starter };
-        let mut watched = [maker, other].map(|fd| Watched { fd, events: POLLIN, happened: 0 });
+        let mut watched = [maker, other].map(PollFd::of);
         match syscall!(nr::PPOLL, watched.as_mut_ptr(), watched.len(), 0, 0, 8) {
             Err(EINTR) => continue,
             result => result.within(wire::CALL_POLL)?,

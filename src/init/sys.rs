@@ -45,6 +45,22 @@ global_asm!(
     start = sym crate::start,
 );
 
+/// `struct pollfd` of poll(2).
+#[repr(C)]
+pub struct PollFd {
+    fd: i32,
+    events: i16,
+    pub happened: i16,
+}
+
+impl PollFd {
+    /// To wait until that can be read.
+    pub fn of(fd: i32) -> Self {
+        const POLLIN: i16 = 1;
+        PollFd { fd, events: POLLIN, happened: 0 }
+    }
+}
+
 /// Numbers that differ by architecture.
 #[cfg(target_arch = "x86_64")]
 pub mod nr {
@@ -118,6 +134,8 @@ pub mod nr {
     pub const PERSONALITY: usize = 135;
     pub const SCHED_SETAFFINITY: usize = 203;
     pub const IOPRIO_SET: usize = 251;
+    pub const GETPID: usize = 39;
+    pub const PIDFD_OPEN: usize = 434;
     pub const SCHED_SETATTR: usize = 314;
 }
 
@@ -194,6 +212,8 @@ pub mod nr {
     pub const PERSONALITY: usize = 92;
     pub const SCHED_SETAFFINITY: usize = 122;
     pub const IOPRIO_SET: usize = 30;
+    pub const GETPID: usize = 172;
+    pub const PIDFD_OPEN: usize = 434;
     pub const SCHED_SETATTR: usize = 274;
 }
 

@@ -280,6 +280,7 @@ calls! {
     CALL_SENDFILE = 63: "sendfile",
     CALL_READLINK = 64: "readlinkat",
     CALL_FCHMOD = 65: "fchmod",
+    CALL_PIDFD_OPEN = 98: "pidfd_open",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -1,4 +1,4 @@
-//! An init that lives for a moment: it does in a user namespace what a thread of the host program cannot, since
+//! An init that lives for a moment: it does in a user or PID namespace what a thread of the host program cannot, since
 //! threads can neither make nor join one.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -9,19 +9,21 @@ use crate::container::plan::{Plan, Source};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::spawn::{Child, Control, Launch, Message};
-use crate::sys::{self, pidfd};
+use crate::sys;
 
 /// A process that has done its plan up to the barrier, and ends when this is dropped.
-pub(super) struct Helper {
+pub(crate) struct Helper {
     child: Child,
     control: Control,
     plan: Plan,
+    /// What its plan sent.
+    file: Option<OwnedFd>,
 }
 
 impl Helper {
     /// Starts it from the calling library thread, in these new namespaces, and waits until it has done its plan. `open`
     /// opens the sources of the plan.
-    pub(super) fn start(
+    pub(crate) fn start(
         node: &Node,
         plan: Plan,
         namespaces: CloneFlags,
@@ -35,48 +37,51 @@ impl Helper {
         }
         let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let bytes = plan.encode(&descriptors)?;
-        let memory = sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false)
-            .and_then(sys::fd::clear_of_stdio)
-            .step("make", "the plan of init")?;
-        let launch = Launch {
-            init: node.0.init.as_fd(),
-            plan: memory.as_fd(),
-            inherited: &descriptors,
-            namespaces,
-            cgroup: None,
-        };
-        let helper = Helper { child: launch.spawn()?, control, plan };
+        let launch =
+            Launch { init: &node.0.init, plan: &bytes, inherited: &descriptors, namespaces, cgroup: None };
+        let mut helper = Helper { child: launch.spawn()?, control, plan, file: None };
         // Init's end is init's alone: its end is the end of file.
         drop(files);
-        helper.settle().map(|()| helper)
+        helper.settle(node)?;
+        Ok(helper)
     }
 
-    fn settle(&self) -> Result<()> {
+    fn settle(&mut self, node: &Node) -> Result<()> {
+        let mut enters = self.plan.enters_pid();
         loop {
             match self.control.receive()? {
                 Message::Ready => return Ok(()),
-                Message::Fd(_) => {}
+                // Which process stays comes first.
+                Message::Fd(last) if enters => {
+                    let pid = node.0.proc.pid_of(last.as_fd())?;
+                    std::mem::replace(&mut self.child, Child { pid, pidfd: last }).wait();
+                    enters = false;
+                }
+                Message::Fd(fd) => self.file = Some(fd),
                 Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
                 // It has no hooks, no listener and no terminal.
                 Message::Closed | Message::Paused | Message::Listener(_) | Message::Terminal(_) => {
                     return Err(Error::new(ErrorKind::System, "start")
-                        .on("an init in the pod's user namespace")
+                        .on("an init that works in a namespace")
                         .because("it ended early"));
                 }
             }
         }
     }
 
+    /// The file that its plan sent.
+    pub(crate) fn file(mut self) -> Result<OwnedFd> {
+        self.file.take().ok_or_else(|| Error::new(ErrorKind::System, "hear of").on("what init made"))
+    }
+
     /// The process id as the host program sees it.
-    pub(super) fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.child.pid
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        let _ = pidfd::send_signal(&self.child.pidfd, libc::SIGKILL);
-        super::wait_readable(&self.child.pidfd, None);
-        let _ = pidfd::reap(&self.child.pidfd);
+        self.child.end();
     }
 }

@@ -1,6 +1,6 @@
 //! Process 1 of a PID namespace that all containers of a pod share: init, which stays and reaps.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::sched::{CloneFlags, setns};
 
@@ -14,27 +14,23 @@ use crate::node::{Home, Node};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{PodSpec, Resources};
 use crate::sys::namespace::{self, Kind};
-use crate::sys::{self, pidfd, thread};
+use crate::sys::thread;
 
 /// The leaf cgroup that it lives in. No container can have this name.
 pub(crate) const CGROUP: &str = "_init";
 
 /// A process that this program started.
-pub(crate) struct Reaper {
-    pub(crate) pid: i32,
-    pidfd: OwnedFd,
-}
+pub(crate) struct Reaper(Child);
 
 impl Reaper {
     /// What identifies it later.
     pub(crate) fn identify(&self, node: &Node) -> Result<ProcessRef> {
-        Ok(ProcessRef { pid: self.pid, identity: node.0.proc.identity(self.pid, self.pidfd.as_fd())? })
+        Ok(ProcessRef { pid: self.0.pid, identity: node.0.proc.identity(self.0.pid, self.0.pidfd.as_fd())? })
     }
 
     /// Takes the status of the process, which has been killed.
     pub(crate) fn wait(self) {
-        super::wait_readable(&self.pidfd, None);
-        let _ = pidfd::reap(&self.pidfd);
+        self.0.wait();
     }
 }
 
@@ -49,31 +45,26 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
         namespaces |= CloneFlags::CLONE_NEWPID;
     }
     let (control, inits) = Control::pair()?;
-    let child: Child = thread::run(|| {
+    let mut child: Child = thread::run(|| {
         let mut opener = Opener::new(node, None);
         opener.control(inits);
         opener.open_in_pins(&plan, home, id)?;
         let bytes = plan.encode(&opener.descriptors())?;
-        let memory =
-            sys::fd::sealed_memfd(c"pericarp-plan", &bytes, false).step("make", "the plan of init")?;
-        let memory = sys::fd::clear_of_stdio(memory).step("duplicate", "the plan of init")?;
         setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let launch = Launch {
-            init: node.0.init.as_fd(),
-            plan: memory.as_fd(),
+            init: &node.0.init,
+            plan: &bytes,
             inherited: &opener.descriptors(),
             namespaces,
             cgroup: Some(cgroup.as_fd()),
         };
         launch.spawn()
     })?;
-    let mut reaper = Reaper { pid: child.pid, pidfd: child.pidfd };
-    let result = settle(node, home, id, &plan, &control, &mut reaper);
+    let result = settle(node, home, id, &plan, &control, &mut child);
     match result {
-        Ok(()) => Ok(reaper),
+        Ok(()) => Ok(Reaper(child)),
         Err(error) => {
-            let _ = pidfd::send_signal(&reaper.pidfd, libc::SIGKILL);
-            reaper.wait();
+            child.end();
             Err(error)
         }
     }
@@ -85,7 +76,7 @@ fn settle(
     id: &str,
     plan: &plan::Plan,
     control: &Control,
-    reaper: &mut Reaper,
+    child: &mut Child,
 ) -> Result<()> {
     let mut proc = None;
     let mut enters = plan.enters_pid();
@@ -94,7 +85,7 @@ fn settle(
             // Which process stays comes first.
             Message::Fd(last) if enters => {
                 let pid = node.0.proc.pid_of(last.as_fd())?;
-                std::mem::replace(reaper, Reaper { pid, pidfd: last }).wait();
+                std::mem::replace(child, Child { pid, pidfd: last }).wait();
                 enters = false;
             }
             Message::Fd(fd) => proc = Some(fd),
@@ -112,7 +103,7 @@ fn settle(
     }
     let proc = proc.ok_or_else(|| Error::new(ErrorKind::System, "hear from").on("the pod's init"))?;
     let namespace =
-        namespace::of_process(&node.0.proc, reaper.pid, Kind::Pid).step("open", "the PID namespace")?;
+        namespace::of_process(&node.0.proc, child.pid, Kind::Pid).step("open", "the PID namespace")?;
     thread::run(|| {
         let pins = PodPins::enter(&home.pins, id)?;
         pins.pin_namespace(Kind::Pid, &namespace)?;

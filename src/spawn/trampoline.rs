@@ -12,11 +12,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 
+use super::image::InitImage;
 use crate::error::{Context, Error, Result};
-use crate::sys::thread;
+use crate::sys::{self, pidfd, thread};
 
 /// Room for the child's few frames.
 const STACK: usize = 32 << 10;
@@ -42,10 +42,9 @@ struct CloneArgs {
 
 /// A process to be: init, with these files, in these new namespaces and this cgroup.
 pub(crate) struct Launch<'a> {
-    /// The sealed image of init.
-    pub(crate) init: BorrowedFd<'a>,
-    /// The sealed plan.
-    pub(crate) plan: BorrowedFd<'a>,
+    pub(crate) init: &'a InitImage,
+    /// The encoded plan: init gets it in a sealed file in memory.
+    pub(crate) plan: &'a [u8],
     /// What init finds open besides the plan, under the same numbers.
     pub(crate) inherited: &'a [RawFd],
     /// Namespaces that are new for it.
@@ -61,6 +60,23 @@ pub(crate) struct Child {
     pub(crate) pidfd: OwnedFd,
 }
 
+impl Child {
+    /// Waits until it has ended, and takes its status; `None` if another part of the host program took it.
+    pub(crate) fn wait(&self) -> Option<pidfd::WaitStatus> {
+        sys::fd::wait_readable(&self.pidfd, None);
+        match pidfd::reap(&self.pidfd) {
+            Ok(Some(status)) => Some(status),
+            _ => pidfd::kept_status(&self.pidfd),
+        }
+    }
+
+    /// Kills it, and waits until nothing of it is left.
+    pub(crate) fn end(&self) {
+        let _ = pidfd::send_signal(&self.pidfd, libc::SIGKILL);
+        self.wait();
+    }
+}
+
 /// What the child reads, and where it leaves the error number when it cannot execute init.
 struct Task<'a> {
     init: RawFd,
@@ -73,14 +89,17 @@ struct Task<'a> {
 impl Launch<'_> {
     /// Makes the process from the calling library thread, whose mount namespace it copies.
     pub(crate) fn spawn(self) -> Result<Child> {
-        let plan = CString::new(self.plan.as_raw_fd().to_string()).expect("digits have no NUL");
+        let memory = sys::fd::sealed_memfd(c"pericarp-plan", self.plan, false)
+            .and_then(sys::fd::clear_of_stdio)
+            .step("make", "the plan of init")?;
+        let plan = CString::new(memory.as_raw_fd().to_string()).expect("digits have no NUL");
         let argv = [c"pericarp-init".as_ptr(), plan.as_ptr(), std::ptr::null()];
         let envp = [std::ptr::null()];
         let mut keep = Vec::with_capacity(self.inherited.len() + 1);
-        keep.push(self.plan.as_raw_fd());
+        keep.push(memory.as_raw_fd());
         keep.extend_from_slice(self.inherited);
         let task = Task {
-            init: self.init.as_raw_fd(),
+            init: self.init.as_fd().as_raw_fd(),
             keep: &keep,
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
@@ -114,9 +133,7 @@ impl Launch<'_> {
             errno => {
                 // It is about to end; nobody else may learn of it. CLONE_VFORK let this thread go when the child gave up
                 // the address space, which is before it can be reaped.
-                let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-                while poll(&mut ended, PollTimeout::NONE) == Err(Errno::EINTR) {}
-                let _ = crate::sys::pidfd::reap(&child.pidfd);
+                child.wait();
                 Err(Error::system(Errno::from_raw(errno), "execute").on("the sealed image of init"))
             }
         }

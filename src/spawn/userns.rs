@@ -9,7 +9,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
@@ -17,7 +16,7 @@ use super::{Child, Control, InitImage, Launch};
 use crate::error::{Context, Error, Result};
 use crate::init::wire;
 use crate::spec::IdMapping;
-use crate::sys::{self, pidfd, thread};
+use crate::sys::thread;
 
 /// A new user namespace with these ids, owned by the one of the caller. `proc` is a proc(5) of the caller's PID
 /// namespace.
@@ -38,22 +37,16 @@ pub(crate) fn make_user_namespace(
         let namespace = set_up(proc, child.pid, uids, gids);
         // It would end by itself, since nobody can let it go on any more; like this it is gone when this returns.
         drop(control);
-        let _ = pidfd::send_signal(&child.pidfd, libc::SIGKILL);
-        let mut ended = [PollFd::new(child.pidfd.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut ended, PollTimeout::NONE) == Err(Errno::EINTR) {}
-        let _ = pidfd::reap(&child.pidfd);
+        child.end();
         namespace
     })
 }
 
 fn start(init: &InitImage, control: &OwnedFd) -> Result<Child> {
     let plan = barrier(control.as_raw_fd());
-    let plan = sys::fd::sealed_memfd(c"pericarp-plan", &plan, false)
-        .and_then(sys::fd::clear_of_stdio)
-        .step("make", "the plan of a user namespace's process")?;
     let launch = Launch {
-        init: init.as_fd(),
-        plan: plan.as_fd(),
+        init,
+        plan: &plan,
         inherited: &[control.as_raw_fd()],
         namespaces: CloneFlags::CLONE_NEWUSER,
         cgroup: None,

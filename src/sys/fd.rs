@@ -3,10 +3,13 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
 
+use super::clock::Deadline;
 use super::{Result, check};
 
 const MFD_EXEC: u32 = 0x10;
@@ -48,6 +51,20 @@ pub(crate) fn duplicate_number(number: i32) -> Result<OwnedFd> {
     let raw = check(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())?;
     // SAFETY: the kernel just made this file descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(raw as i32) })
+}
+
+/// Waits until a descriptor becomes readable (a pidfd: until the process has ended), at most so long.
+pub(crate) fn wait_readable(fd: &impl AsFd, timeout: Option<Duration>) -> bool {
+    let deadline = Deadline::after(timeout);
+    loop {
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], deadline.poll_timeout()) {
+            Ok(0) if deadline.passed() => return false,
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return true,
+            // Not reached with a valid descriptor and one entry; saying "not yet" is safe for every caller.
+            Err(_) => return false,
+        }
+    }
 }
 
 /// The file itself when its number is at least 3, otherwise a duplicate: a host program may have closed 0, 1 or 2,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
@@ -45,6 +46,8 @@ pub trait NodeApi: Send + Sync {
     /// As the JSON of the header.
     fn recover(&self) -> Res<Value>;
     fn controllers(&self) -> Vec<String>;
+    /// As the JSON of the header.
+    fn capacity(&self) -> Res<Value>;
     fn remove(&self) -> Res<()>;
 }
 
@@ -88,6 +91,11 @@ pub trait PodApi: Send + Sync {
     fn freeze(&self) -> Res<()>;
     fn thaw(&self) -> Res<()>;
     fn remove(&self) -> Res<()>;
+    fn qos_class(&self) -> Option<String>;
+    /// As the JSON of the specification.
+    fn kubernetes(&self) -> Res<Option<Value>>;
+    /// As the JSON of the header.
+    fn resize(&self, resize: &Resize) -> Res<Value>;
 
     fn ipc_create(&self, objects: &IpcObjects) -> Res<()>;
     fn create_shm_object(&self, object: &ShmObjectSpec) -> Res<OwnedFd>;

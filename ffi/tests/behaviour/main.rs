@@ -13,6 +13,7 @@ mod world;
 mod containers;
 mod ending;
 mod ipc;
+mod kubernetes;
 mod nodes;
 mod pods;
 mod refusals;
@@ -53,6 +54,7 @@ fn main() {
         refusals::behaviours(),
         streams::behaviours(),
         ipc::behaviours(),
+        kubernetes::behaviours(),
     ];
     let tests: Vec<Trial> = behaviours
         .into_iter()

@@ -372,7 +372,7 @@ fn an_agent_gets_the_listener_and_the_state() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
     for (no_new_privileges, status, annotation) in
-        [(true, "created", "short".to_string()), (false, "creating", "long".repeat(100_000))]
+        [(true, "created", "short".to_string()), (false, "creating", "long".repeat(60_000))]
     {
         let (socket, path) = agent_socket(&fixture);
         let profile = asking().listener_path(&path).listener_metadata("answer \"no\"");
@@ -394,7 +394,8 @@ fn an_agent_gets_the_listener_and_the_state() -> Outcome {
         assert_eq!(state["fds"], serde_json::json!(["seccompFd"]));
         assert_eq!(state["pid"], container.pid());
         assert_eq!(state["metadata"], "answer \"no\"");
-        assert_eq!(state["state"]["id"], "a");
+        assert_eq!(state["state"]["id"], format!("{}/a", pod.id()));
+        assert_eq!(state["state"]["bundle"], "/");
         assert_eq!(state["state"]["pid"], container.pid());
         assert_eq!(state["state"]["status"], status);
         assert_eq!(state["state"]["annotations"]["key"], annotation);

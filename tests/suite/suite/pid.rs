@@ -62,7 +62,10 @@ fn the_cgroup_namespace_can_be_the_hosts_or_anothers() -> Outcome {
     assert!(host.ends_with(&format!("/{}/main\n", pod.id())), "{host}");
     // It sees the tree that the host has, whose mount stays as it is. Mutation: with a new cgroup2 in place of the copy,
     // the machine's mount had lost nsdelegate and memory_recursiveprot.
-    let mounts = || fs::read_to_string("/proc/self/mountinfo");
+    let mounts = || -> std::io::Result<Vec<String>> {
+        let all = fs::read_to_string("/proc/self/mountinfo")?;
+        Ok(all.lines().filter(|line| line.contains(" - cgroup2 ")).map(str::to_string).collect())
+    };
     let before = mounts()?;
     let path = host.trim().strip_prefix("0::").ok_or("no path")?;
     let look = format!(
@@ -70,6 +73,7 @@ fn the_cgroup_namespace_can_be_the_hosts_or_anothers() -> Outcome {
     );
     let seen = say(&pod, script("main", &look).cgroup_namespace(CgroupNamespace::Host));
     assert_eq!(seen, "there\nfixed\n");
+    assert!(!before.is_empty());
     assert_eq!(mounts()?, before);
     let spec = script("main", read).cgroup_namespace(CgroupNamespace::Path("/proc/self/ns/cgroup".into()));
     let error = pod.create_container(&spec).unwrap_err();
