@@ -10,6 +10,7 @@ mod robust;
 mod support;
 
 mod attributes;
+mod biting;
 mod cgroup_path;
 mod cgroups;
 mod custom_seccomp;
@@ -67,6 +68,7 @@ fn main() {
         // Commands of one test module are in that module: each says whether the words are its own.
         let own: &[fn(&[&str]) -> bool] = &[
             attributes::payload,
+            biting::payload,
             cgroups::payload,
             custom_seccomp::payload,
             defaults::payload,
@@ -103,6 +105,7 @@ fn main() {
     let tests: Vec<Trial> = [
         cgroup_path::tests(),
         attributes::tests(),
+        biting::tests(),
         cgroups::tests(),
         custom_seccomp::tests(),
         defaults::tests(),
