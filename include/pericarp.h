@@ -420,6 +420,11 @@ typedef struct {
      * `pericarp` and `containers` that has some.
      */
     const char *subid_user;
+    /**
+     * Admission of pods by their requests, as a JSON object: `{"reserved": {"cpu": "500m", "memory": "1Gi"}}` keeps so
+     * much for others, `{}` nothing. NULL is no admission.
+     */
+    const char *admission;
 } pericarp_node_options_t;
 
 /**
@@ -1840,6 +1845,73 @@ int pericarp_container_is_frozen(const pericarp_container_t *container,
 int pericarp_container_update_json(const pericarp_container_t *container,
                                    const char *json,
                                    pericarp_error_t **err);
+
+/**
+ * What there is for the pods of a node, as a JSON object: `{"cpuMillis": N, "memory": BYTES, "swap": BYTES, "hugePages":
+ * {"SIZE": BYTES, …}, "pids": N, "pageSize": BYTES}`. `swap` is null where the kernel does not account for it by cgroup.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: what the kernel says.
+ * Threads: any.
+ * Rust: `Node::capacity`.
+ */
+int pericarp_node_capacity(const pericarp_node_t *node,
+                           char **out_json,
+                           pericarp_error_t **err);
+
+/**
+ * The QoS class of a pod: `Guaranteed`, `Burstable` or `BestEffort`.
+ *
+ * Ownership: `*out_class` is the caller's to free with `pericarp_string_free`.
+ * Errors: `NOT_FOUND` for a pod that was made without `kubernetes`.
+ * Threads: any.
+ * Rust: `Pod::qos_class`.
+ */
+int pericarp_pod_qos_class(const pericarp_pod_t *pod, char **out_class, pericarp_error_t **err);
+
+/**
+ * The requests and limits that a pod and its containers have now, after every resize, as the JSON of `kubernetes` in the
+ * specification of a pod.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `NOT_FOUND` for a pod that was made without `kubernetes`, and when the pod is gone.
+ * Threads: any.
+ * Rust: `Pod::kubernetes`.
+ */
+int pericarp_pod_kubernetes(const pericarp_pod_t *pod,
+                            char **out_json,
+                            pericarp_error_t **err);
+
+/**
+ * Gives a running pod and its containers other requests and limits: all of them, or none. `json` is `{"containers":
+ * {"NAME": {"requests": {…}, "limits": {…}}}, "resources": {…}, "shrink": "refuse" or "reclaim"}`; the answer is
+ * `{"reclaimed": {"NAME": {"before": BYTES, "after": BYTES}}}`, where the empty name is the pod as a whole.
+ *
+ * Ownership: the caller keeps `pod` and `json`; `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_SPEC` for what a resize may not change; `WRONG_STATE` when more memory is in use than a new limit;
+ * `EXHAUSTED` when the requests do not fit; what the kernel says. Then no limit is changed.
+ * Threads: any.
+ * Rust: `Pod::resize`.
+ */
+int pericarp_pod_resize_json(const pericarp_pod_t *pod,
+                             const char *json,
+                             char **out_json,
+                             pericarp_error_t **err);
+
+/**
+ * All that follows from requests and limits on a machine, without making anything: `json` is `kubernetes` of the
+ * specification of a pod, `capacity` what `pericarp_node_capacity` says, or any other machine. The answer is
+ * `{"qosClass": …, "requests": {…}, "resources": {…}, "containers": {"NAME": {"resources": {…}, "oomScoreAdj": N}}}`.
+ *
+ * Ownership: the caller keeps both texts; `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_SPEC`.
+ * Threads: any.
+ * Rust: `spec::kubernetes::KubernetesPod::explain`.
+ */
+int pericarp_kubernetes_explain(const char *json,
+                                const char *capacity,
+                                char **out_json,
+                                pericarp_error_t **err);
 
 /**
  * Runs another program in a container, and returns when it runs: in all of the container's namespaces and its cgroup. The

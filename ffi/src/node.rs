@@ -36,6 +36,10 @@ impl pericarp_node_t {
     pub(crate) fn new(node: Node) -> Self {
         pericarp_node_t { head: Head::new(Self::MARK), node }
     }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
 }
 
 fn options_of(caller: Caller, place: *const pericarp_node_options_t) -> Result<NodeOptions, Problem> {
@@ -65,6 +69,9 @@ fn options_of(caller: Caller, place: *const pericarp_node_options_t) -> Result<N
     }
     if let Some(user) = caller.optional_text(given.subid_user, "options->subid_user")? {
         options = options.id_ranges(IdRanges::User(user.to_string()));
+    }
+    if let Some(admission) = caller.optional_text(given.admission, "options->admission")? {
+        options = options.admission(json::read(admission)?);
     }
     let name = caller.optional_text(given.cgroup_name, "options->cgroup_name")?;
     let path = caller.optional_text(given.cgroup_path, "options->cgroup_path")?;

@@ -33,6 +33,9 @@ pub struct pericarp_node_options_t {
     /// The user whose ranges of /etc/subuid and /etc/subgid pods get ids from that ask for some; NULL is the first of
     /// `pericarp` and `containers` that has some.
     pub subid_user: *const c_char,
+    /// Admission of pods by their requests, as a JSON object: `{"reserved": {"cpu": "500m", "memory": "1Gi"}}` keeps so
+    /// much for others, `{}` nothing. NULL is no admission.
+    pub admission: *const c_char,
 }
 
 /// The pod lives no longer than the program that made it, and no other program can open it.
@@ -231,7 +234,7 @@ macro_rules! sized {
 type Text = *const c_char;
 
 sized! {
-    pericarp_node_options_t: usize, u64, Text, Text, Text; subid_user: Text;
+    pericarp_node_options_t: usize, u64, Text, Text, Text, Text; admission: Text;
     pericarp_pod_options_t: usize, u64, Text, Text, Text; shm_size: u64;
     pericarp_stdio_t: usize, u64, i32, i32, i32; reserved: u32;
     pericarp_exit_status_t: usize, u32, i32, i32; core_dumped: u32;

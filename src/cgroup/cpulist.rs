@@ -31,6 +31,11 @@ impl CpuList {
             text => Self::parse(text),
         }
     }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|(first, last)| u64::from(last - first) + 1).sum()
+    }
 }
 
 fn parse_range(part: &str) -> Result<(u32, u32), String> {

@@ -117,6 +117,10 @@ impl Cgroup {
                 Errno::ENODEV if *file == *"io.max" => error.of_kind(ErrorKind::NotFound).because(
                     "there is no such block device; partitions and character devices cannot be limited",
                 ),
+                Errno::EOPNOTSUPP if *file == *"io.weight" => error.because(
+                    "the kernel weighs no devices of that number: write \"MAJOR:MINOR enable=1\" to io.cost.qos of the \
+                     root cgroup first",
+                ),
                 Errno::EINVAL | Errno::ERANGE if setting.controller == Some(Controller::Cpuset) => error
                     .of_kind(ErrorKind::Unsupported)
                     .because("it names some that this machine does not have"),

@@ -15,6 +15,7 @@
 //! See `Documentation/admin-guide/cgroup-v2.rst` of the kernel for every file that is written here.
 #![deny(unsafe_code)]
 
+mod bounds;
 mod controller;
 mod cpulist;
 mod devices;
@@ -27,6 +28,7 @@ mod optional;
 mod parent;
 mod place;
 mod remove;
+mod resize;
 mod settings;
 mod tree;
 mod update;
@@ -47,6 +49,7 @@ pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;
 pub(crate) use place::check_path;
+pub(crate) use resize::{Change, resize};
 pub(crate) use tree::{Tree, no_cgroups};
 pub(crate) use validate::validate;
 pub(crate) use watch::MemoryCounts;

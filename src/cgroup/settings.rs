@@ -20,7 +20,7 @@ pub(super) struct Setting {
 /// Everything that `resources` asks for, in the order in which it is written. Nothing for the default: no memory is
 /// allocated then.
 pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
-    let Resources { cpu, memory, pids_max, cpuset, io, hugetlb, rdma, unified } = resources;
+    let Resources { cpu, memory, pids_max, cpuset, io, hugetlb, rdma, misc, unified } = resources;
     let mut list = Vec::new();
     let mut set = |controller, file: &'static str, value: Option<String>| {
         list.extend(value.map(|value| Setting { controller: Some(controller), file: file.into(), value }));
@@ -48,6 +48,16 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
     }
     for line in &io.device_weights {
         set(Controller::Io, "io.weight", Some(format!("{}:{} {}", line.major, line.minor, line.weight)));
+    }
+    for line in &io.latency {
+        set(
+            Controller::Io,
+            "io.latency",
+            Some(format!("{}:{} target={}", line.major, line.minor, line.target)),
+        );
+    }
+    for (name, limit) in misc {
+        set(Controller::Misc, "misc.max", Some(format!("{name} {limit}")));
     }
     for (device, max) in rdma {
         set(Controller::Rdma, "rdma.max", Some(rdma_max(device, max)));
@@ -114,6 +124,7 @@ impl Setting {
                 "the kernel has no such file: it was built without CONFIG_BLK_CGROUP_IOCOST (the weight of the BFQ \
                  scheduler, io.bfq.weight, is another one and not set by this library)"
             }
+            "io.latency" => "the kernel has no such file: it was built without CONFIG_BLK_CGROUP_IOLATENCY",
             "memory.swap.max" => {
                 "the kernel has no such file: it was built without swap, or booted with swapaccount=0 or \
                  cgroup.memory=noswap"
@@ -126,7 +137,9 @@ impl Setting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{CpuMax, CpuResources, CpusetResources, IoResources, IoWeight, MemoryResources};
+    use crate::spec::{
+        CpuMax, CpuResources, CpusetResources, IoLatency, IoResources, IoWeight, MemoryResources,
+    };
 
     fn lines(resources: &Resources) -> Vec<String> {
         let line = |s: &Setting| match s.controller {
@@ -181,6 +194,7 @@ mod tests {
                     },
                 ],
                 device_weights: vec![IoWeight { major: 8, minor: 0, weight: 50 }],
+                latency: vec![IoLatency { major: 8, minor: 0, target: 2000 }],
             },
             hugetlb: [("2MB".to_string(), Limit::At(4 << 20))].into(),
             rdma: [(
@@ -188,6 +202,7 @@ mod tests {
                 RdmaMax { hca_handles: Some(Limit::At(2)), hca_objects: Some(Limit::MAX) },
             )]
             .into(),
+            misc: [("sev".to_string(), Limit::At(3))].into(),
             unified: [
                 ("memory.zswap.max".to_string(), "0".to_string()),
                 ("cgroup.max.depth".to_string(), "2".to_string()),
@@ -215,6 +230,8 @@ mod tests {
                 "io: io.max=8:16 rbps=2097152 wiops=120",
                 "io: io.max=254:0 wbps=max riops=1",
                 "io: io.weight=8:0 50",
+                "io: io.latency=8:0 target=2000",
+                "misc: misc.max=sev 3",
                 "rdma: rdma.max=mlx5_0 hca_handle=2 hca_object=max",
                 "hugetlb: hugetlb.2MB.max=4194304",
                 "cgroup.max.depth=2",

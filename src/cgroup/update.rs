@@ -17,30 +17,37 @@ impl Cgroup {
                 settings.iter().filter(|setting| setting.is_always()).cloned().collect();
             parent.subtree()?.require(&always, self.path())?;
         }
-        let mut done: Vec<Setting> = Vec::new();
-        for setting in settings {
-            // What cannot be read is missing, which the write then tells in words.
-            let before = self
-                .dir
-                .read(&setting.file)
-                .map(|content| Setting { value: old_value(&setting, &content), ..setting.clone() });
-            let Err(error) = self.write_settings(std::slice::from_ref(&setting)) else {
-                done.extend(before);
-                continue;
-            };
-            // The write itself may have happened, and only what the kernel granted be too little.
-            done.extend(before);
-            return Err(self.take_back(done, error));
-        }
-        Ok(())
+        let mut journal = Journal::default();
+        settings
+            .iter()
+            .try_for_each(|setting| journal.write(self, setting))
+            .map_err(|error| journal.undo(error))
+    }
+}
+
+/// What has been written, with what was there before.
+#[derive(Default)]
+pub(super) struct Journal<'a>(Vec<(&'a Cgroup, Setting)>);
+
+impl<'a> Journal<'a> {
+    /// Writes one more setting.
+    pub(super) fn write(&mut self, cgroup: &'a Cgroup, setting: &Setting) -> Result<()> {
+        // What cannot be read is missing, which the write then tells in words.
+        let before = cgroup.dir.read(&setting.file);
+        let before = before.map(|content| Setting { value: old_value(setting, &content), ..setting.clone() });
+        let written = cgroup.write_settings(std::slice::from_ref(setting));
+        // A refused write may have happened all the same, and only what the kernel granted be too little.
+        self.0.extend(before.ok().map(|old| (cgroup, old)));
+        written
     }
 
-    fn take_back(&self, done: Vec<Setting>, error: Error) -> Error {
-        let lost: Vec<String> = done
+    /// Puts everything back as it was, the last first. What that cannot be done for is added to the error.
+    pub(super) fn undo(&mut self, error: Error) -> Error {
+        let lost: Vec<String> = std::mem::take(&mut self.0)
             .into_iter()
             .rev()
-            .filter(|old| self.dir.write(&old.file, &old.value).is_err())
-            .map(|old| format!("{} is no longer {:?}", old.file, old.value))
+            .filter(|(cgroup, old)| cgroup.dir.write(&old.file, &old.value).is_err())
+            .map(|(_, old)| format!("{} is no longer {:?}", old.file, old.value))
             .collect();
         match lost.is_empty() {
             true => error,
@@ -58,6 +65,7 @@ fn old_value(setting: &Setting, content: &str) -> String {
     match &*setting.file {
         "io.max" => line().unwrap_or_else(|| format!("{key} rbps=max wbps=max riops=max wiops=max")),
         "io.weight" => line().unwrap_or_else(|| format!("{key} default")),
+        "io.latency" => line().unwrap_or_else(|| format!("{key} target=0")),
         "rdma.max" => line().unwrap_or_else(|| format!("{key} hca_handle=max hca_object=max")),
         "misc.max" => line().unwrap_or_else(|| format!("{key} max")),
         // An empty list of processors is written as an empty line.
@@ -82,6 +90,8 @@ mod tests {
             ("io.max", "8:0 rbps=1", "", "8:0 rbps=max wbps=max riops=max wiops=max"),
             ("io.weight", "default 5", "default 100\n8:0 7\n", "default 100"),
             ("io.weight", "8:16 5", "default 100\n8:0 7\n", "8:16 default"),
+            ("io.latency", "8:0 target=5", "8:16 target=2\n", "8:0 target=0"),
+            ("io.latency", "8:16 target=5", "8:16 target=2\n", "8:16 target=2"),
             ("misc.max", "sev 1", "sev max\n", "sev max"),
         ] {
             let setting = Setting { controller: None, file: file.into(), value: value.to_string() };

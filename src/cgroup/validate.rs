@@ -26,7 +26,7 @@ const RATE: RangeInclusive<u64> = 1..=u64::MAX;
 /// Checks everything that can be known without the machine. An error names the field as JSON has it
 /// (`resources.cpu.max.quota`).
 pub(crate) fn validate(resources: &Resources) -> Result<()> {
-    let Resources { cpu, memory, pids_max, cpuset, io, hugetlb, rdma, unified } = resources;
+    let Resources { cpu, memory, pids_max, cpuset, io, hugetlb, rdma, misc, unified } = resources;
     number("cpu.weight", cpu.weight, WEIGHT)?;
     if let Some(max) = cpu.max {
         limit("cpu.max.quota", Some(max.quota), QUOTA)?;
@@ -57,6 +57,18 @@ pub(crate) fn validate(resources: &Resources) -> Result<()> {
     }
     for (index, line) in io.device_weights.iter().enumerate() {
         number(&format!("io.deviceWeights[{index}].weight"), Some(line.weight), WEIGHT)?;
+    }
+    let mut devices = BTreeSet::new();
+    for (index, line) in io.latency.iter().enumerate() {
+        if !devices.insert((line.major, line.minor)) {
+            let why = format!("is a second line for device {}:{}", line.major, line.minor);
+            return Err(wrong(&format!("io.latency[{index}]"), why));
+        }
+    }
+    for name in misc.keys() {
+        if name.is_empty() || name.len() > 255 || name.contains(|c: char| c.is_whitespace() || c == '\0') {
+            return Err(wrong(&format!("misc[{name:?}]"), "is no name of a resource".to_string()));
+        }
     }
     for size in hugetlb.keys() {
         if !is_page_size(size) {

@@ -19,7 +19,7 @@ use crate::cgroup::{Cgroup, DeviceGuard, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
-use crate::pod::{Pod, journal};
+use crate::pod::{Pod, journal, kubernetes};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
 use crate::sys;
@@ -54,6 +54,7 @@ fn start_and_wait(container: &Container) -> Result<ExitStatus> {
 
 fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
+    let spec = &*kubernetes::with_score(pod, spec)?;
     check_node(pod, spec)?;
     let plan = plan::compile(&pod.context(), lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
     if at_once && listener::is_for_a_handle(spec) {
@@ -293,7 +294,8 @@ fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Option<Cgroup>> {
         own = DeviceGuard::load(&spec.device_rules)?;
         &own
     };
-    pod.cgroup()?.create_guarded(&spec.name, &spec.resources, guard).map(Some)
+    let resources = kubernetes::container_resources(pod, spec)?;
+    pod.cgroup()?.create_guarded(&spec.name, &resources, guard).map(Some)
 }
 
 /// What would wait for a thaw that may never come is an error instead.

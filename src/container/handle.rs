@@ -404,6 +404,11 @@ impl Container {
         }
     }
 
+    /// Its cgroup, while it is there.
+    pub(crate) fn cgroup(&self) -> Option<&Cgroup> {
+        self.0.cgroup.as_ref()
+    }
+
     fn live_cgroup(&self) -> Result<&Cgroup> {
         if self.has_no_cgroup() {
             return Err(no_cgroups("use the cgroup of"));

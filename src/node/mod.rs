@@ -1,5 +1,7 @@
 //! The pods of one machine under one state directory.
 
+mod admission;
+mod capacity;
 mod home;
 mod ids;
 mod mapping;
@@ -24,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pod::{self, Pod};
 use crate::spawn::InitImage;
 use crate::spec::PodSpec;
+use crate::spec::kubernetes::Admission;
 
 /// The pods of this machine under one state directory.
 ///
@@ -46,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) id_ranges: IdRanges,
     /// Where the work is done.
     pub(crate) realm: Arc<Realm>,
+    /// Whether requests of pods have to fit.
+    pub(crate) admission: Option<Admission>,
 }
 
 impl Node {
@@ -59,6 +64,7 @@ impl Node {
     /// cgroup v2, or for an ordinary user without user namespaces; `CorruptState` when the state
     /// directory belongs to somebody else or can be written to by others.
     pub fn open(options: &NodeOptions) -> Result<Node> {
+        options.admission.as_ref().map_or(Ok(()), Admission::validate)?;
         let proc = Proc::new(options.user)?;
         let init = InitImage::new()?;
         let guests = Guests::new()?;
@@ -85,6 +91,7 @@ impl Node {
             guests,
             id_ranges: options.id_ranges.clone(),
             realm,
+            admission: options.admission.clone(),
         })))
     }
 
@@ -92,7 +99,8 @@ impl Node {
     /// unless the pod has a PID namespace of its own.
     ///
     /// # Errors
-    /// `InvalidSpec` for a wrong specification, `AlreadyExists` when a pod of that name exists. Whatever the error,
+    /// `InvalidSpec` for a wrong specification, `AlreadyExists` when a pod of that name exists, `Exhausted` when its
+    /// requests do not fit and the node has [admission](NodeOptions::admission). Whatever the error,
     /// nothing is left behind.
     pub fn create_pod(&self, spec: &PodSpec) -> Result<Pod> {
         let context = || format!("create pod {}/{}", spec.namespace, spec.name);

@@ -7,6 +7,7 @@ use nix::unistd::geteuid;
 use super::IdRanges;
 use crate::cgroup::CgroupParent;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::spec::kubernetes::Admission;
 
 /// With whose privileges a node works.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub struct NodeOptions {
     /// With whose privileges it works: an ordinary user's node needs none of the machine. All of its pods are ephemeral,
     /// and end with the program.
     pub user: NodeUser,
+    /// Whether requests of pods have to fit what is left; none are refused unless given. It holds for pods that are made
+    /// through this handle; those that others have made count.
+    pub admission: Option<Admission>,
 }
 
 impl Default for NodeOptions {
@@ -48,6 +52,7 @@ impl Default for NodeOptions {
             cgroup_parent: CgroupParent::default(),
             id_ranges: IdRanges::default(),
             user: NodeUser::default(),
+            admission: None,
         }
     }
 }
@@ -106,6 +111,12 @@ impl NodeOptions {
     /// Sets [`id_ranges`](Self::id_ranges).
     pub fn id_ranges(mut self, ranges: IdRanges) -> Self {
         self.id_ranges = ranges;
+        self
+    }
+
+    /// Sets [`admission`](Self::admission).
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
         self
     }
 }

@@ -1,5 +1,6 @@
 //! Making a pod: all of it, or nothing and the first error.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,10 +15,11 @@ use super::pins::{self, PodPins};
 use super::state::{self, PodState};
 use super::user::{self, UserNamespace};
 use super::{Inner, Pod};
-use super::{netdev, place, reaper};
+use super::{kubernetes, netdev, place, reaper};
 use crate::cgroup::{Cgroup, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
+use crate::spec::kubernetes::ResourceList;
 use crate::spec::{
     IdMappings, NamespaceMode, PidMode, PodSpec, Propagation, SysctlNamespace, UserMode, VolumeSource,
     sysctl_namespace,
@@ -56,10 +58,17 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self) -> Result<PodState> {
         let dir = self.make_dir()?;
+        let allocation = kubernetes::allocate(self.node, self.spec)?;
+        let mut resources = Cow::Borrowed(&self.spec.resources);
+        if let Some(allocation) = &allocation {
+            resources = Cow::Owned(allocation.pod_resources(self.spec));
+            crate::cgroup::validate(&resources)?;
+            self.node.admit(self.id, &dir, allocation, &ResourceList::new())?;
+        }
         self.home.take_name(&self.spec.namespace, &self.spec.name, self.id)?;
         mkdirat(&*dir, state::CONTAINERS, Mode::S_IRWXU).step("make", "the directory of containers")?;
         // Kept at once: whatever fails from here on, it is removed.
-        self.cgroup = place::make(self.node, &dir, self.spec, self.id)?;
+        self.cgroup = place::make(self.node, &dir, self.spec, &resources, self.id)?;
         let cgroup_id = self.cgroup.as_ref().map_or(Ok(0), Cgroup::id)?;
         let ids = match &self.spec.namespaces.user {
             UserMode::Mapped(ids) => Some(ids.clone()),

@@ -254,10 +254,12 @@ impl Pod {
             .map_err(|error| error.within(format!("run container {:?} of pod {}", spec.name, self.name())))
     }
 
-    /// What would be done to make a container, in words and in order. Nothing is made, opened or asked.
+    /// What would be done to make a container, in words and in order. Nothing is made or opened, and nothing asked but what
+    /// [requests](ContainerSpec::requirements) depend on.
     pub fn explain(&self, spec: &ContainerSpec) -> Result<Plan> {
         spec.validate()?;
-        plan::compile(&self.context(), spec)
+        let spec = super::kubernetes::with_score(self, spec)?;
+        plan::compile(&self.context(), &spec)
     }
 
     /// A container by its name.

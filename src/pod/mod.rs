@@ -7,10 +7,12 @@ mod helper;
 pub mod ipc;
 mod ipc_handle;
 pub(crate) mod journal;
+pub(crate) mod kubernetes;
 mod netdev;
 pub(crate) mod pins;
 mod place;
 mod reaper;
+mod resize;
 pub(crate) mod state;
 mod user;
 

@@ -11,7 +11,7 @@ use super::state::{self, PodState};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::node::Node;
-use crate::spec::PodSpec;
+use crate::spec::{PodSpec, Resources};
 
 /// The file in a pod's directory.
 pub(crate) const FILE: &str = "cgroup.json";
@@ -25,13 +25,20 @@ struct Place {
 }
 
 /// Makes the cgroup of a pod whose directory is `dir`; `None` in a node without cgroups.
-pub(super) fn make(node: &Node, dir: &OwnedFd, spec: &PodSpec, id: &str) -> Result<Option<Cgroup>> {
+pub(super) fn make(
+    node: &Node,
+    dir: &OwnedFd,
+    spec: &PodSpec,
+    resources: &Resources,
+    id: &str,
+) -> Result<Option<Cgroup>> {
     let cgroups = &node.0.cgroups;
+    cgroups.check(resources)?;
     let Some(path) = &spec.cgroup else {
-        return cgroups.exists().then(|| cgroups.create_pod(id, &spec.resources)).transpose();
+        return cgroups.exists().then(|| cgroups.create_pod(id, resources)).transpose();
     };
     state::write(dir, FILE, &Place { path: path.clone(), id: None })?;
-    let cgroup = cgroups.create_pod_at(path, &spec.resources)?;
+    let cgroup = cgroups.create_pod_at(path, resources)?;
     let noted =
         cgroup.id().and_then(|id| state::write(dir, FILE, &Place { path: path.clone(), id: Some(id) }));
     if let Err(error) = noted {

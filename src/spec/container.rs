@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::{Device, DeviceRule};
 use super::hooks::Hooks;
+use super::kubernetes::Requirements;
 use super::mount::{Mount, Propagation};
 use super::mount_attributes::IdMap;
 use super::mount_namespace::MountNamespace;
@@ -83,6 +84,11 @@ pub struct ContainerSpec {
     /// Limits of the container's cgroup.
     #[serde(default)]
     pub resources: Resources,
+    /// Requests and limits in Kubernetes' terms. A pod that [names](super::PodSpec::kubernetes) its containers has them
+    /// for this one, and then they may be left out here; in any other pod they are as in one of this container alone. What
+    /// [`resources`](Self::resources) and [`oom_score_adj`](Self::oom_score_adj) say goes on top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requirements: Option<Requirements>,
     /// The PID namespace, where it is not what the pod says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<PidMode>,
@@ -171,6 +177,7 @@ impl ContainerSpec {
             preserved_fds: Vec::new(),
             security: Security::default(),
             resources: Resources::default(),
+            requirements: None,
             pid: None,
             cgroup_namespace: CgroupNamespace::default(),
             stop_signal: Self::default_stop_signal(),
@@ -296,6 +303,12 @@ impl ContainerSpec {
     /// Sets [`resources`](Self::resources).
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
+        self
+    }
+
+    /// Sets [`requirements`](Self::requirements).
+    pub fn requirements(mut self, requirements: Requirements) -> Self {
+        self.requirements = Some(requirements);
         self
     }
 

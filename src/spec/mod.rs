@@ -10,6 +10,7 @@ mod exec;
 mod hooks;
 mod idmap;
 mod ipc;
+pub mod kubernetes;
 mod mount;
 mod mount_attributes;
 mod mount_namespace;
@@ -17,6 +18,7 @@ mod mount_options;
 mod name;
 mod netdevice;
 pub mod oci;
+mod overlay;
 mod pod;
 mod process;
 mod resources;
@@ -49,8 +51,8 @@ pub use process::{
     TimeNamespace, TimeOffset, TimeOffsets,
 };
 pub use resources::{
-    CpuMax, CpuResources, CpusetResources, IoMax, IoResources, IoWeight, Limit, MemoryResources, RdmaMax,
-    Resources,
+    CpuMax, CpuResources, CpusetResources, IoLatency, IoMax, IoResources, IoWeight, Limit, MemoryResources,
+    RdmaMax, Resources,
 };
 pub use seccomp::{Seccomp, SeccompAction, SeccompArch, SeccompArg, SeccompFlag, SeccompOp, SeccompSyscall};
 pub use security::{Capabilities, Capability, CapabilitySet, SeccompProfile, Security};

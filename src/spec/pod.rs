@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ipc::IpcObjects;
+use super::kubernetes::KubernetesPod;
 use super::netdevice::NetDevice;
 use super::resources::Resources;
 use super::user::UserMode;
@@ -55,6 +56,10 @@ pub struct PodSpec {
     /// Limits of the pod as a whole.
     #[serde(default)]
     pub resources: Resources,
+    /// Requests and limits of the pod and its containers in Kubernetes' terms: they give the pod and those containers
+    /// their limits, and decide about admission. What [`resources`](Self::resources) says goes on top.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesPod>,
     /// The pod's cgroup, where it is not to be the node's own choice: a path from the top of the hierarchy
     /// (`"/kubepods/burstable/pod1234"`), or from the directory of
     /// [`CgroupParent::Path`](crate::CgroupParent::Path). What is missing above it is made and stays; the
@@ -98,6 +103,7 @@ impl PodSpec {
             shm_size: Self::default_shm_size(),
             volumes: Vec::new(),
             resources: Resources::default(),
+            kubernetes: None,
             cgroup: None,
             ipc: IpcObjects::default(),
             unmapped_mounts: false,
@@ -204,6 +210,12 @@ impl PodSpec {
     /// Sets [`resources`](Self::resources).
     pub fn resources(mut self, resources: Resources) -> Self {
         self.resources = resources;
+        self
+    }
+
+    /// Sets [`kubernetes`](Self::kubernetes).
+    pub fn kubernetes(mut self, pod: KubernetesPod) -> Self {
+        self.kubernetes = Some(pod);
         self
     }
 

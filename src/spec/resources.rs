@@ -66,6 +66,9 @@ pub struct Resources {
     /// `rdma.max`, by the name of the device (`"mlx5_0"`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaMax>,
+    /// `misc.max`, by the name of the resource (`"sev"`, `"sev_es"`), in the units that the kernel counts it by.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub misc: BTreeMap<String, Limit>,
     /// Files of the cgroup by their names, for what has no field here: `"memory.zswap.max": "0"` (OCI runtime-spec,
     /// `unified`). They are written after everything else, in the order of their names; a line of several is written
     /// by itself.
@@ -174,6 +177,21 @@ pub struct IoResources {
     /// `io.weight` of single devices.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_weights: Vec<IoWeight>,
+    /// `io.latency`, a line a device: others are held back while this one waits longer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub latency: Vec<IoLatency>,
+}
+
+/// A line of `io.latency`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IoLatency {
+    /// Major number of the block device.
+    pub major: u32,
+    /// Minor number of the block device.
+    pub minor: u32,
+    /// Microseconds that an operation may take; 0 is no target.
+    pub target: u64,
 }
 
 /// A line of `io.weight` for one device.

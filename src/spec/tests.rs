@@ -53,16 +53,18 @@ fn resources() -> impl Strategy<Value = Resources> {
         weight,
         max,
         device_weights: weight.map(|weight| IoWeight { major: 8, minor: 0, weight }).into_iter().collect(),
+        latency: weight.map(|target| IoLatency { major: 8, minor: 0, target }).into_iter().collect(),
     });
     let rdma = (of(limit()), of(limit()))
         .prop_map(|(hca_handles, hca_objects)| RdmaMax { hca_handles, hca_objects });
     let maps = (
         btree_map(any::<String>(), limit(), 0..3),
         btree_map(any::<String>(), rdma, 0..3),
+        btree_map(any::<String>(), limit(), 0..3),
         btree_map(any::<String>(), any::<String>(), 0..3),
     );
     (cpu, memory, of(limit()), cpuset, io, maps).prop_map(
-        |(cpu, memory, pids_max, cpuset, io, (hugetlb, rdma, unified))| Resources {
+        |(cpu, memory, pids_max, cpuset, io, (hugetlb, rdma, misc, unified))| Resources {
             cpu,
             memory,
             pids_max,
@@ -70,6 +72,7 @@ fn resources() -> impl Strategy<Value = Resources> {
             io,
             hugetlb,
             rdma,
+            misc,
             unified,
         },
     )

@@ -134,6 +134,7 @@ impl PodSpec {
         }
         crate::pod::ipc::validate(&self.ipc)?;
         crate::cgroup::validate(&self.resources)?;
+        self.kubernetes.as_ref().map_or(Ok(()), |pod| pod.validate())?;
         if let Some(path) = &self.cgroup {
             crate::cgroup::check_path(path)?;
         }
@@ -201,6 +202,7 @@ impl ContainerSpec {
         }
         self.validate_attributes()?;
         crate::cgroup::validate(&self.resources)?;
+        self.requirements.as_ref().map_or(Ok(()), |requirements| requirements.validate("requirements"))?;
         labels(self.labels.iter().chain(&self.annotations))?;
         Ok(())
     }

@@ -31,6 +31,7 @@ const SOURCES: &[&str] = &[
     "container",
     "container_life",
     "update",
+    "kubernetes",
     "exec",
     "terminal",
     "fanout",

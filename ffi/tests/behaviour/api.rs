@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
@@ -52,6 +53,7 @@ pub trait NodeApi: Send + Sync {
     /// As the JSON of the header.
     fn stats(&self, options: &StatsOptions) -> Res<Value>;
     fn prometheus(&self) -> Res<String>;
+    fn capacity(&self) -> Res<Value>;
     fn remove(&self) -> Res<()>;
 }
 
@@ -100,6 +102,11 @@ pub trait PodApi: Send + Sync {
     fn kill(&self) -> Res<()>;
     fn events(&self, options: Option<&EventOptions>) -> Res<Box<dyn EventsApi>>;
     fn remove(&self) -> Res<()>;
+    fn qos_class(&self) -> Option<String>;
+    /// As the JSON of the specification.
+    fn kubernetes(&self) -> Res<Option<Value>>;
+    /// As the JSON of the header.
+    fn resize(&self, resize: &Resize) -> Res<Value>;
 
     fn ipc_create(&self, objects: &IpcObjects) -> Res<()>;
     fn create_shm_object(&self, object: &ShmObjectSpec) -> Res<OwnedFd>;

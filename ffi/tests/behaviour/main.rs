@@ -14,6 +14,7 @@ mod containers;
 mod ending;
 mod events;
 mod ipc;
+mod kubernetes;
 mod nodes;
 mod pods;
 mod refusals;
@@ -57,6 +58,7 @@ fn main() {
         streams::behaviours(),
         ipc::behaviours(),
         stats::behaviours(),
+        kubernetes::behaviours(),
     ];
     let tests: Vec<Trial> = behaviours
         .into_iter()

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, UNIX_EPOCH};
 
+use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
     IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
     SysvMessageQueueSpec,
@@ -99,6 +100,10 @@ impl NodeApi for Node {
         }))
     }
 
+    fn capacity(&self) -> Res<Value> {
+        Ok(json!(self.capacity()?))
+    }
+
     fn controllers(&self) -> Vec<String> {
         self.controllers()
     }
@@ -168,6 +173,18 @@ impl PodApi for Pod {
 
     fn run(&self, spec: &ContainerSpec) -> Res<ExitStatus> {
         Ok(self.run(spec)?)
+    }
+
+    fn qos_class(&self) -> Option<String> {
+        self.qos_class().map(|class| class.to_string())
+    }
+
+    fn kubernetes(&self) -> Res<Option<Value>> {
+        Ok(self.kubernetes()?.map(|pod| json!(pod)))
+    }
+
+    fn resize(&self, resize: &Resize) -> Res<Value> {
+        Ok(json!(self.resize(resize)?))
     }
 
     fn explain(&self, spec: &ContainerSpec) -> Res<String> {

@@ -68,7 +68,8 @@ impl<'a> Objects<'a> {
         let state = format!("{}/state\0", directory.path().display());
         let cgroup = format!("pericarp-arguments-{}-{:?}\0", std::process::id(), std::thread::current().id());
         let cgroup = cgroup.replace(['(', ')'], "-");
-        let options = [48, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0];
+        let options =
+            [56, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0, 0];
         let mut objects = Objects {
             library,
             node: 0,

@@ -28,9 +28,9 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxResource
 use super::{ContainerSpec, IdMapping, IdMappings, PodSpec, Resources};
 use crate::error::{Error, ErrorKind, Result};
 
+pub use crate::spec::kubernetes::cpu_weight;
 pub use bundle::Bundle;
 pub use features::features;
-pub use resources::cpu_weight;
 
 impl ContainerSpec {
     /// The container of an OCI configuration, without what is the pod's. Its name is `main` until it is given another.

@@ -6,6 +6,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, Lin
 
 use super::{refuse, unsupported, wrong};
 use crate::error::Result;
+use crate::spec::kubernetes::cpu_weight;
 use crate::spec::{CpuMax, IoMax, IoWeight, Limit, RdmaMax, Resources};
 
 const FIELD: &str = "linux.resources";
@@ -108,21 +109,6 @@ fn import_cpu(cpu: &LinuxCpu, imported: &mut Resources) -> Result<()> {
     imported.cpuset.cpus = list(cpu.cpus());
     imported.cpuset.mems = list(cpu.mems());
     Ok(())
-}
-
-/// `cpu.weight` for the shares of cgroup v1, as runc 1.3.2 and crun 1.23 compute it: 1024 shares, a whole processor of
-/// Kubernetes, are 100. `None` for 0, which says nothing.
-pub fn cpu_weight(shares: u64) -> Option<u64> {
-    match shares {
-        0 => None,
-        1..=2 => Some(1),
-        262_144.. => Some(10_000),
-        shares => {
-            let l = (shares as f64).log2();
-            let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-            Some(10f64.powf(exponent).ceil() as u64)
-        }
-    }
 }
 
 /// `io.weight` for a weight of blkio, 10 to 1000.

@@ -10,6 +10,7 @@ mod robust;
 mod support;
 
 mod attributes;
+mod biting;
 mod callers;
 mod cgroup_path;
 mod cgroups;
@@ -31,6 +32,7 @@ mod host;
 mod inherited;
 mod ipc;
 mod ipc_payload;
+mod kubernetes;
 mod lifecycle;
 mod limits;
 mod memory;
@@ -45,6 +47,7 @@ mod process;
 mod programs;
 mod proof;
 mod recovery;
+mod resizing;
 mod rootfs;
 mod rootless;
 mod rootless_user;
@@ -75,6 +78,7 @@ fn main() {
         // Commands of one test module are in that module: each says whether the words are its own.
         let own: &[fn(&[&str]) -> bool] = &[
             attributes::payload,
+            biting::payload,
             cgroups::payload,
             custom_seccomp::payload,
             defaults::payload,
@@ -96,6 +100,7 @@ fn main() {
             proof::payload,
             recovery::payload,
             rootless_user::payload,
+            resizing::payload,
             seccomp::payload,
             security::payload,
             sharedhost::payload,
@@ -117,6 +122,7 @@ fn main() {
         attributes::tests(),
         callers::tests(),
         mount_namespace::tests(),
+        biting::tests(),
         cgroups::tests(),
         custom_seccomp::tests(),
         defaults::tests(),
@@ -136,6 +142,7 @@ fn main() {
         host::tests(),
         inherited::tests(),
         ipc::tests(),
+        kubernetes::tests(),
         lifecycle::tests(),
         limits::tests(),
         memory::tests(),
@@ -149,6 +156,7 @@ fn main() {
         programs::tests(),
         proof::tests(),
         recovery::tests(),
+        resizing::tests(),
         rootfs::tests(),
         rootless::tests(),
         seccomp::tests(),

@@ -257,6 +257,7 @@ impl Api for C {
             CgroupParent::None => (None, None),
             other => panic!("the header has no way to say {other:?}"),
         };
+        let admission = options.admission.as_ref().map(c_json);
         let options = pericarp_node_options_t {
             size: size_of::<pericarp_node_options_t>(),
             flags: match options.user {
@@ -268,6 +269,7 @@ impl Api for C {
             cgroup_name: pointer(&name),
             cgroup_path: pointer(&path),
             subid_user: std::ptr::null(),
+            admission: pointer(&admission),
         };
         // SAFETY: all pointers are to what the header asks for.
         let opened = get(null_mut(), |place, err| unsafe { pericarp_node_open(&options, place, err) })?;
@@ -335,6 +337,11 @@ impl NodeApi for NodeHandle {
     fn recover(&self) -> Res<Value> {
         // SAFETY: all pointers are to what the header asks for.
         get_json(|place, err| unsafe { pericarp_node_recover(self.pointer, place, err) })
+    }
+
+    fn capacity(&self) -> Res<Value> {
+        // SAFETY: all pointers are to what the header asks for.
+        get_json(|place, err| unsafe { pericarp_node_capacity(self.pointer, place, err) })
     }
 
     fn controllers(&self) -> Vec<String> {

@@ -5,6 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
@@ -110,6 +111,26 @@ impl PodApi for PodHandle {
             pericarp_pod_run(self.pointer, json.as_ptr(), &stdio, place, err)
         })?;
         Ok(status.expect("it has ended"))
+    }
+
+    fn qos_class(&self) -> Option<String> {
+        // SAFETY: all pointers are to what the header asks for.
+        let class = get_text(|place, err| unsafe { pericarp_pod_qos_class(self.pointer, place, err) });
+        class.inspect_err(|failure| assert_eq!(failure.kind, ErrorKind::NotFound)).ok()
+    }
+
+    fn kubernetes(&self) -> Res<Option<Value>> {
+        // SAFETY: all pointers are to what the header asks for.
+        match get_json(|place, err| unsafe { pericarp_pod_kubernetes(self.pointer, place, err) }) {
+            Err(failure) if failure.kind == ErrorKind::NotFound => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn resize(&self, resize: &Resize) -> Res<Value> {
+        let json = c_json(resize);
+        // SAFETY: all pointers are to what the header asks for.
+        get_json(|place, err| unsafe { pericarp_pod_resize_json(self.pointer, json.as_ptr(), place, err) })
     }
 
     fn explain(&self, spec: &ContainerSpec) -> Res<String> {
