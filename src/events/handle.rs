@@ -250,13 +250,7 @@ impl State {
     fn look(&mut self, wakes: Wakes) -> Result<()> {
         let mut names = wakes.containers;
         if wakes.all {
-            names.extend(self.tracked.keys().cloned());
-            let there = node::open_directory(&self.containers, ".").and_then(node::names);
-            let there = match there {
-                Err(Errno::ENOENT) => Vec::new(),
-                there => there.step("read", "the directory of containers")?,
-            };
-            names.extend(there.into_iter().filter(|name| crate::spec::is_dns_label(name)));
+            names.extend(self.all_names()?);
         }
         self.look_at(&names, wakes.all || wakes.pod)?;
         if wakes.triggers
@@ -268,11 +262,24 @@ impl State {
         Ok(())
     }
 
-    fn look_at(&mut self, names: &BTreeSet<String>, pod: bool) -> Result<()> {
+    /// The containers that are known or there.
+    fn all_names(&self) -> Result<BTreeSet<String>> {
+        let there = node::open_directory(&self.containers, ".").and_then(node::names);
+        let there = match there {
+            Err(Errno::ENOENT) => Vec::new(),
+            there => there.step("read", "the directory of containers")?,
+        };
+        let there = there.into_iter().filter(|name| crate::spec::is_dns_label(name));
+        Ok(there.chain(self.tracked.keys().cloned()).collect())
+    }
+
+    fn look_at_containers(&mut self, names: &BTreeSet<String>) -> Result<()> {
         self.read_journal()?;
-        for name in names {
-            self.look_at_container(name)?;
-        }
+        names.iter().try_for_each(|name| self.look_at_container(name))
+    }
+
+    fn look_at(&mut self, names: &BTreeSet<String>, pod: bool) -> Result<()> {
+        self.look_at_containers(names)?;
         if pod && !state::exists(&self.dir, state::STATE) {
             return self.end();
         }
@@ -371,9 +378,14 @@ impl State {
         }
         if populated {
             self.occupied = true;
-        } else if self.occupied && self.tracked.values().all(Tracked::is_over) {
-            self.occupied = false;
-            self.queue.push_back(Event::Empty);
+        } else if self.occupied {
+            // What was in it may have come after the containers were looked at: that is told before.
+            let names = self.all_names()?;
+            self.look_at_containers(&names)?;
+            if self.tracked.values().all(Tracked::is_over) {
+                self.occupied = false;
+                self.queue.push_back(Event::Empty);
+            }
         }
         Ok(())
     }

@@ -67,11 +67,11 @@ fn streams_of_many_pods_share_one_thread() -> Outcome {
         let watch = |pod: &pericarp::Pod| {
             let mut stream = pod.events().expect("subscribe").into_stream().expect("a stream");
             async move {
-                let mut count = 0;
-                while next(&mut stream).await.is_some() {
-                    count += 1;
+                let mut events = Vec::new();
+                while let Some(event) = next(&mut stream).await {
+                    events.push(event);
                 }
-                count
+                events
             }
         };
         let local = tokio::task::LocalSet::new();
@@ -86,7 +86,8 @@ fn streams_of_many_pods_share_one_thread() -> Outcome {
             .run_until(async {
                 for task in tasks {
                     // created, started, exited, removed, empty; and the pod's removal.
-                    assert_eq!(task.await.expect("no panic"), 6);
+                    let events = task.await.expect("no panic");
+                    assert_eq!(events.len(), 6, "{events:?}");
                 }
             })
             .await;
