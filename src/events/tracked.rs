@@ -61,9 +61,10 @@ impl Tracked {
         self.life.as_ref().map(|life| life.process)
     }
 
-    /// Whether all that its process will ever do was told.
+    /// Whether all that its process will ever do was told. One that is being made has more to come, even if its process,
+    /// which runs at once, has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.life.as_ref().is_none_or(|life| life.exited)
+        self.life.as_ref().is_some_and(|life| life.exited)
     }
 
     /// What the OOM killer has killed in it so far.
