@@ -209,7 +209,7 @@ impl Attempt<'_> {
     }
 
     /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. Where
-    /// it forks once more on the way, to enter the PID namespace, the process that is to stay tells of itself first.
+    /// it forks once more on the way, to enter the PID namespace, the process that is to stay comes first.
     fn settle(&mut self, control: &Control, at_once: bool) -> Result<()> {
         let proc = &self.pod.0.node.0.proc;
         let mut ready = false;

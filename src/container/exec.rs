@@ -171,7 +171,7 @@ impl Attempt<'_> {
     }
 
     /// Waits until init is at the barrier. Where it forks once more on the way, to enter the PID namespace, the process
-    /// that is to stay tells of itself first.
+    /// that is to stay comes first.
     fn settle(&mut self, control: &Control, spec: &ContainerSpec) -> Result<()> {
         loop {
             match control.receive()? {

@@ -170,14 +170,30 @@ pub fn send_fd(state: &State, mut fields: Reader) -> Done {
 pub fn enter_pid(state: &State) -> Done {
     // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
     hide();
-    if syscall!(nr::CLONE, CLONE_PARENT | SIGCHLD as usize, 0).within(wire::CALL_CLONE)? != 0 {
+    let mut news = [-1i32; 2];
+    syscall!(nr::PIPE2, news.as_mut_ptr(), O_CLOEXEC).within(wire::CALL_PIPE)?;
+    let [hears, tells] = news;
+    let mut pidfd = -1i32;
+    let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
+    if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? != 0 {
+        // Who is outside tells, since who is inside can be killed with the namespace at any time, and would stay a zombie
+        // that nobody knows of: process 1 of the namespace then waits for ever.
+        send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
+        let _ = syscall!(nr::WRITE, tells, c"".as_ptr(), 1);
         exit(0);
     }
-    // It tells of itself, and before all else: from this process that would come between its own messages.
-    let own = syscall!(nr::GETPID).within(wire::CALL_PIDFD_OPEN)?;
-    let pidfd = syscall!(nr::PIDFD_OPEN, own, 0).within(wire::CALL_PIDFD_OPEN)? as i32;
-    send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
-    close(pidfd);
+    close(tells);
+    // That the library knows of it comes first of all that it hears.
+    let mut told = 0u8;
+    loop {
+        match syscall!(nr::READ, hears, &raw mut told, 1) {
+            Err(EINTR) => {}
+            Ok(1) => break,
+            // It was not told.
+            _ => exit(1),
+        }
+    }
+    close(hears);
     // The session of before is that of a process that is gone in a moment.
     syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop)
 }

@@ -134,8 +134,6 @@ pub mod nr {
     pub const PERSONALITY: usize = 135;
     pub const SCHED_SETAFFINITY: usize = 203;
     pub const IOPRIO_SET: usize = 251;
-    pub const GETPID: usize = 39;
-    pub const PIDFD_OPEN: usize = 434;
     pub const SCHED_SETATTR: usize = 314;
     pub const CHROOT: usize = 161;
 }
@@ -213,8 +211,6 @@ pub mod nr {
     pub const PERSONALITY: usize = 92;
     pub const SCHED_SETAFFINITY: usize = 122;
     pub const IOPRIO_SET: usize = 30;
-    pub const GETPID: usize = 172;
-    pub const PIDFD_OPEN: usize = 434;
     pub const SCHED_SETATTR: usize = 274;
     pub const CHROOT: usize = 51;
 }

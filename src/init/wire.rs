@@ -290,7 +290,6 @@ calls! {
     CALL_SENDFILE = 63: "sendfile",
     CALL_READLINK = 64: "readlinkat",
     CALL_FCHMOD = 65: "fchmod",
-    CALL_PIDFD_OPEN = 98: "pidfd_open",
 
     CALL_CHROOT = 100: "chroot",
 }

@@ -18,7 +18,6 @@ use crate::pod::pins::{PodPins, volume};
 use crate::spec::{NamespaceMode, VolumeSource};
 use crate::sys::namespace::Kind;
 use crate::sys::netlink::{LinkCounters, Netlink};
-use crate::sys::thread;
 
 /// What a pod has that is in no cgroup.
 #[derive(Debug, Default)]
@@ -36,11 +35,11 @@ pub(super) fn read(pods: &[Pod], options: &StatsOptions) -> Result<HashMap<Strin
     };
     let mut rest: Vec<&Pod> = pods.iter().filter(wanted).collect();
     // One thread for each home: that of the pods that outlast programs, and that of this program's ephemeral ones.
-    while let Some(home) = rest.first().map(|pod| Arc::clone(&pod.0.home)) {
+    while let Some((home, node)) = rest.first().map(|pod| (Arc::clone(&pod.0.home), pod.node().clone())) {
         let (here, others): (Vec<&Pod>, Vec<&Pod>) =
             rest.into_iter().partition(|pod| Arc::ptr_eq(&pod.0.home, &home));
         rest = others;
-        all.extend(thread::run(|| of_home(&home, &here, options))?);
+        all.extend(node.0.realm.run(|| of_home(&home, &here, options))?);
     }
     Ok(all)
 }

@@ -120,7 +120,7 @@ fn wrong_mounts() -> Vec<Change<ContainerSpec>> {
         "mounts[0].subPath" => spec.mount(Mount::volume_sub_path("data", "../x", "/a"));
         "mounts[0].subPath" => spec.mount(Mount::volume_sub_path("data", "x/../..", "/a"));
         "mounts[0].subPath" => spec.mount(Mount::volume_sub_path("data", "x\0", "/a"));
-        "mounts[0]" => spec.mount(Mount::tmpfs("/a", 1).propagation(Propagation::Shared));
+        "mounts[0]" => spec.mount(Mount::of(MountKind::Sysfs, "/a").propagation(Propagation::Shared));
         "mounts[0]" => spec.mount(Mount::volume("data", "/a").propagation(Propagation::Slave));
         "mounts" => (0..1025).fold(spec, |spec, i| spec.mount(Mount::tmpfs(format!("/m{i}"), 1)));
     };

@@ -31,6 +31,7 @@ crate::tests![
     a_missing_newuidmap_is_named,
     ids_come_from_newuidmap,
     a_delegated_cgroup_is_used,
+    stats_are_told_without_a_cgroup,
 ];
 
 /// Nobody else's on machines that the suite runs on; root knows no name for it.
@@ -304,4 +305,10 @@ fn a_delegated_cgroup_is_used() -> Outcome {
     }
     result?;
     PASS
+}
+
+/// The thread that asks for the counters of a pod's network is where the node's user namespace is: a plain library thread
+/// was refused the pod's namespaces (EPERM).
+fn stats_are_told_without_a_cgroup() -> Outcome {
+    by_user("stats")
 }

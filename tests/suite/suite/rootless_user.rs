@@ -10,6 +10,7 @@ use pericarp::spec::{
     Capabilities, Capability, Device, DeviceAccess, DeviceRule, DeviceRuleKind, ExecSpec, IpcObjects,
     PidMode, SeccompProfile, Security, ShmObjectSpec, Stdio, UserMode,
 };
+use pericarp::stats::{FilesystemOptions, StatsOptions};
 use pericarp::{
     CgroupParent, Container, ContainerSpec, ContainerStatus, ErrorKind, Mount, NamespaceKind, Node,
     NodeOptions, NodeUser, Pod, PodSpec, Resources, Rootfs, Volume,
@@ -32,6 +33,7 @@ pub fn payload(words: &[&str]) -> bool {
         ("refused", []) => refused(),
         ("directory", []) => directory(),
         ("root", []) => root(),
+        ("stats", []) => stats(),
         ("files", []) => files(),
         ("exec", []) => exec(),
         ("guest", []) => guest(),
@@ -535,5 +537,29 @@ fn cgroup(path: &str, has_pids: bool) {
     assert_eq!(say(&pod, script("other", "cat /proc/1/comm")), "pericarp-init\n");
     assert_eq!(container.stop(Duration::from_millis(50)).expect("stop").code(), 143);
     container.remove().expect("remove");
+    end(node, pod);
+}
+
+fn stats() {
+    let node = node();
+    let pod = node.create_pod(&spec("mine").volume(Volume::tmpfs("data", 1 << 20))).expect("create the pod");
+    let lower = here("lower");
+    fs::create_dir(&lower).expect("make a directory");
+    // It is never started: an empty layer will do.
+    let main = ContainerSpec::new("main", Rootfs::overlay([&lower])).args(["/none"]);
+    let container = pod.create_container(&main).expect("create");
+    let options = StatsOptions::new().filesystems(FilesystemOptions::default());
+    let told = node.stats_with(&options).expect("stats of the node");
+    assert_eq!(told.pods.len(), 1, "{told:?}");
+    let mine = &told.pods[0];
+    let network = mine.network.as_ref().expect("a network of its own");
+    assert_eq!(network.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["lo"]);
+    assert_eq!(mine.volumes["data"].capacity_bytes, 1 << 20);
+    assert!(mine.containers[0].writable_layer.is_some(), "{mine:?}");
+    // There is no cgroup: what would be in it is not told.
+    assert_eq!((&mine.cgroup, &mine.containers[0].cgroup), (&Default::default(), &Default::default()));
+    assert_eq!(container.stats().expect("stats").cgroup, Default::default());
+    assert!(told.machine.memory_bytes.is_some());
+    assert!(told.to_prometheus().contains("container_fs_usage_bytes{container=\"main\","));
     end(node, pod);
 }
