@@ -124,8 +124,8 @@ pub unsafe extern "C" fn pericarp_kubernetes_explain(
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
         let out = caller.out(out_json, "out_json")?;
-        let pod: KubernetesPod = json::read(caller.text(json, "json")?)?;
-        let machine: Capacity = json::read(caller.text(capacity, "capacity")?)?;
+        let (json, capacity) = (caller.text(json, "json")?, caller.text(capacity, "capacity")?);
+        let (pod, machine): (KubernetesPod, Capacity) = (json::read(json)?, json::read(capacity)?);
         out.set(text_for_caller(&json::write(&pod.explain(&machine)?)?));
         Ok(())
     })
