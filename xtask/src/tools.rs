@@ -18,6 +18,8 @@ pub const NATIVE: &[Tool] = &[
     // gcc only recommends it.
     Tool { package: "libc6-dev", is_there: || Path::new("/usr/include/stdio.h").exists() },
     Tool { package: "busybox-static", is_there: static_busybox },
+    // For nodes of ordinary users.
+    Tool { package: "uidmap", is_there: || on_path("newuidmap") },
     // For the C interface.
     Tool { package: "g++", is_there: || on_path("g++") },
     Tool { package: "make", is_there: || on_path("make") },
