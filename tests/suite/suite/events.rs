@@ -158,6 +158,8 @@ fn containers_of_another_program_are_told() -> Outcome {
     PASS
 }
 
+/// Seen to fail: without the mark on the directories of containers (`watched` in container/create.rs) nobody wrote the
+/// journal, and nothing was told of what had come and gone, here and in the test with another program.
 fn quick(count: i32) -> Vec<i32> {
     (0..count).map(|number| number % 256).collect()
 }
@@ -233,10 +235,14 @@ fn a_name_that_is_used_again_is_another_container() -> Outcome {
     PASS
 }
 
+/// Seen to fail: with `IN_Q_OVERFLOW` passed over, nothing was told of the container "after".
 fn lost_notifications_lose_no_event() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
     let mut watch = Watch::new(&pod);
+    // With it the pod is never empty, which would be a reason of its own to look everywhere.
+    let stays = pod.create_container(&run_payload("stays", &["sleep"]))?;
+    stays.start()?;
     let room: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events")?.trim().parse()?;
     let runs = pod.create_container(&run_payload("before", &["exit", "1"]))?;
     runs.start()?;
