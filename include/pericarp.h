@@ -2402,7 +2402,8 @@ pericarp_events_t *pericarp_events_ref(const pericarp_events_t *events);
 void pericarp_events_unref(pericarp_events_t *events);
 
 /**
- * The descriptor of a subscription: readable (poll(2)) when there is an event. There is nothing to read from it.
+ * The descriptor of a subscription: readable (poll(2)) when there is an event, and now and then when `pericarp_events_next`
+ * finds nothing new. There is nothing to read from it.
  *
  * Ownership: `*out_fd` stays the library's: do not close it. It is valid as long as the caller's reference to `events`.
  * Errors: none but wrong arguments.

@@ -239,7 +239,8 @@ pub unsafe extern "C" fn pericarp_events_unref(events: *mut pericarp_events_t) {
     caller.unrefer(events);
 }
 
-/// The descriptor of a subscription: readable (poll(2)) when there is an event. There is nothing to read from it.
+/// The descriptor of a subscription: readable (poll(2)) when there is an event, and now and then when `pericarp_events_next`
+/// finds nothing new. There is nothing to read from it.
 ///
 /// Ownership: `*out_fd` stays the library's: do not close it. It is valid as long as the caller's reference to `events`.
 /// Errors: none but wrong arguments.

@@ -27,7 +27,8 @@ const REMEMBERED: usize = 256;
 
 /// The events of one pod, see [`Pod::events`].
 ///
-/// There is one descriptor to wait for ([`AsFd`]): it is readable when [`next_event`](Self::next_event) has something.
+/// There is one descriptor to wait for ([`AsFd`]): it is readable when [`next_event`](Self::next_event) has something, and
+/// now and then when that finds nothing new.
 /// Any thread may use it. Any number of subscriptions of any programs do not disturb each other. Dropping it ends the
 /// subscription, and nothing else.
 pub struct Events {
@@ -199,7 +200,7 @@ impl Events {
 }
 
 impl AsFd for Events {
-    /// Readable when there is an event. It stays the subscription's.
+    /// Readable when there is an event, until [`next_event`](Events::next_event) returns `None`. It stays the subscription's.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }

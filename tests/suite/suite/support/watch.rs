@@ -30,6 +30,19 @@ impl Watch {
         poll(&mut files, timeout).expect("poll") == 1
     }
 
+    /// Waits until the descriptor is no longer readable, with nothing told meanwhile. The kernel may hold notifications of
+    /// cgroups back, and then they come when what they are of was told already.
+    pub fn falls_silent(&mut self) {
+        let told = self.seen.len();
+        for _ in 0..100 {
+            assert_eq!(self.drain().len(), told, "{:?}", self.seen);
+            if !self.readable(20) {
+                return;
+            }
+        }
+        panic!("the descriptor is readable all the time, and nothing is told");
+    }
+
     /// Takes what there is, without waiting.
     pub fn drain(&mut self) -> &[Event] {
         while let Some(event) = self.events.next_event().expect("the next event") {
