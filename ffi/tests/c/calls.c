@@ -33,9 +33,9 @@ int main(void)
         CHECK(strstr(pericarp_error_message(err), "size 0") != NULL);
         pericarp_error_unref(err);
         options.size = sizeof options;
-        options.flags = 1;
+        options.flags = 1u << 31;
         CHECK(pericarp_node_open(&options, &node, &err) == -EINVAL);
-        CHECK(strstr(pericarp_error_message(err), "unknown flags 0x1") != NULL);
+        CHECK(strstr(pericarp_error_message(err), "unknown flags 0x80000000") != NULL);
         pericarp_error_unref(err);
         options.flags = 0;
         options.state_dir = "/proc/no/such/place";
