@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -313,6 +314,16 @@ pub(crate) fn handles_for_caller<T: Handle>(handles: impl IntoIterator<Item = T>
 /// A string that the caller frees.
 pub(crate) fn text_for_caller(text: &str) -> *mut c_char {
     c_string(text).into_raw()
+}
+
+/// A copy of a caller's descriptor, close-on-exec and not in the place of a standard stream.
+pub(crate) fn duplicate(fd: c_int, name: &str) -> Result<OwnedFd, Problem> {
+    if fd < 0 {
+        return Err(Problem::argument(name, format!("is {fd}, which is no descriptor")));
+    }
+    // SAFETY: the number is used for this one call, which says so when it is no open file.
+    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
+    copy.map_err(|error| Problem::system(error, "duplicate", name))
 }
 
 /// A C string. A NUL in the middle, which no name or path can have, becomes U+FFFD.

@@ -1,16 +1,15 @@
 //! One isolated process tree in a pod: what it is, and its descriptors. Its life is in `container_life.rs`.
 
 use std::ffi::{CString, c_char, c_int};
-use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use std::ptr::{null, null_mut};
 
 use pericarp::spec::StdioSet;
 use pericarp::{Container, ContainerSpec, Stdio};
 
-use crate::caller::{Caller, c_string, give, known_flags, text_for_caller};
+use crate::caller::{Caller, c_string, duplicate, give, known_flags, text_for_caller};
 use crate::error::{Problem, pericarp_error_t};
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 use crate::json;
 use crate::pod::pericarp_pod_t;
 use crate::structs::*;
@@ -22,19 +21,7 @@ pub struct pericarp_container_t {
     name: CString,
 }
 
-impl Handle for pericarp_container_t {
-    const MARK: u64 = 0x7065_7269_434f_4e54;
-    const TYPE: &'static str = "pericarp_container_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
+handle!(pericarp_container_t, 0x7065_7269_434f_4e54);
 
 impl pericarp_container_t {
     pub(crate) fn new(container: Container) -> Self {
@@ -91,13 +78,6 @@ pub(crate) fn put_streams(given: Option<pericarp_stdio_t>, streams: &mut StdioSe
         }
     }
     Ok(())
-}
-
-/// A copy of a caller's descriptor, close-on-exec and not in the place of a standard stream.
-fn duplicate(fd: c_int, name: &str) -> Result<File, Problem> {
-    // SAFETY: the number is used for this one call, which says so when it is no open file.
-    let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();
-    copy.map(File::from).map_err(|error| Problem::system(error, "duplicate", name))
 }
 
 fn pidfd(fd: Option<BorrowedFd<'_>>) -> Result<BorrowedFd<'_>, Problem> {

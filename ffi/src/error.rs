@@ -8,7 +8,7 @@ use std::ptr::null;
 use pericarp::ErrorKind;
 
 use crate::caller::{Caller, c_string};
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 
 /// The specification is wrong. Nothing was made.
 pub const PERICARP_ERROR_INVALID_SPEC: c_int = 1;
@@ -177,19 +177,7 @@ impl pericarp_error_t {
     }
 }
 
-impl Handle for pericarp_error_t {
-    const MARK: u64 = 0x7065_7269_4552_524f;
-    const TYPE: &'static str = "pericarp_error_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
+handle!(pericarp_error_t, 0x7065_7269_4552_524f);
 
 /// The kind of failure: one of the `PERICARP_ERROR_` constants. More may be added.
 ///

@@ -8,7 +8,7 @@ use pericarp::{Event, EventOptions, EventSource, Events, Pressure, PressureShare
 
 use crate::caller::{Caller, Structure, first_size, give, text_for_caller};
 use crate::error::pericarp_error_t;
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 use crate::json;
 use crate::pod::pericarp_pod_t;
 use crate::structs::pericarp_exit_status_t;
@@ -19,19 +19,7 @@ pub struct pericarp_events_t {
     events: Events,
 }
 
-impl Handle for pericarp_events_t {
-    const MARK: u64 = 0x7065_7269_4556_4e54;
-    const TYPE: &'static str = "pericarp_events_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
+handle!(pericarp_events_t, 0x7065_7269_4556_4e54);
 
 /// There is no event now.
 pub const PERICARP_EVENT_NONE: u32 = 0;

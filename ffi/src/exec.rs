@@ -10,7 +10,7 @@ use crate::caller::{Caller, give};
 use crate::container::{given_streams, pericarp_container_t, put_streams};
 use crate::container_life::timeout;
 use crate::error::{Problem, pericarp_error_t};
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 use crate::json;
 use crate::structs::*;
 
@@ -20,19 +20,7 @@ pub struct pericarp_process_t {
     pub(crate) process: Process,
 }
 
-impl Handle for pericarp_process_t {
-    const MARK: u64 = 0x7065_7269_5052_4f43;
-    const TYPE: &'static str = "pericarp_process_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
+handle!(pericarp_process_t, 0x7065_7269_5052_4f43);
 
 /// Runs another program in a container, and returns when it runs: in all of the container's namespaces and its cgroup. The
 /// JSON object's keys are those of `ExecSpec`: `{"args": ["sh", "-c", "date"]}`; what it does not say is as the container's

@@ -1,13 +1,13 @@
 //! One output of a container for several readers.
 
 use std::ffi::c_int;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
 use pericarp::{Fanout, SlowReader};
 
-use crate::caller::{Caller, give};
+use crate::caller::{Caller, duplicate, give};
 use crate::error::{Problem, pericarp_error_t};
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 
 /// One output of a container for several readers: each byte goes to all who are attached, and the last ones are kept for
 /// those who come later.
@@ -16,29 +16,7 @@ pub struct pericarp_fanout_t {
     fanout: Fanout,
 }
 
-impl Handle for pericarp_fanout_t {
-    const MARK: u64 = 0x7065_7269_4641_4e4f;
-    const TYPE: &'static str = "pericarp_fanout_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
-
-/// A copy of the caller's descriptor.
-fn copy(source: c_int) -> Result<OwnedFd, Problem> {
-    if source < 0 {
-        return Err(Problem::argument("source", format!("is {source}, which is no descriptor")));
-    }
-    // SAFETY: the number is used for this one call, which says so when it is no open file.
-    let copy = unsafe { BorrowedFd::borrow_raw(source) }.try_clone_to_owned();
-    copy.map_err(|error| Problem::system(error, "duplicate", "source"))
-}
+handle!(pericarp_fanout_t, 0x7065_7269_4641_4e4f);
 
 /// Lets several readers have what comes from a pipe (`pericarp_container_take_stdout`), a terminal or a socket, and keeps its
 /// last `backlog` bytes (4096 to 1048576) for those who come later. Nobody else may read it. Something must let it work:
@@ -70,7 +48,7 @@ pub unsafe extern "C" fn pericarp_fanout_create(
             1 => SlowReader::Wait,
             other => return Err(Problem::argument("waits_for_slow", format!("is {other}, neither 0 nor 1"))),
         };
-        let fanout = Fanout::new(copy(source)?, backlog, slow)?;
+        let fanout = Fanout::new(duplicate(source, "source")?, backlog, slow)?;
         out.set(give(pericarp_fanout_t { head: Head::new(pericarp_fanout_t::MARK), fanout }));
         Ok(())
     })

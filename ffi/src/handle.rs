@@ -24,6 +24,26 @@ pub(crate) trait Handle: Send + Sync {
     fn head_of(this: *const Self) -> *const Head;
 }
 
+/// Makes a handle of a type with a field `head`.
+macro_rules! handle {
+    ($name:ident, $mark:literal) => {
+        impl $crate::handle::Handle for $name {
+            const MARK: u64 = $mark;
+            const TYPE: &'static str = stringify!($name);
+
+            fn head(&self) -> &$crate::handle::Head {
+                &self.head
+            }
+
+            fn head_of(this: *const Self) -> *const $crate::handle::Head {
+                // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
+                unsafe { &raw const (*this).head }
+            }
+        }
+    };
+}
+pub(crate) use handle;
+
 impl Head {
     pub(crate) fn new(mark: u64) -> Self {
         Head { mark: AtomicU64::new(mark), poisoned: AtomicBool::new(false) }

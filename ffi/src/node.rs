@@ -7,7 +7,7 @@ use pericarp::{CgroupParent, IdRanges, Node, NodeOptions, NodeUser, PodSpec};
 
 use crate::caller::{Caller, give, handles_for_caller, known_flags, text_for_caller};
 use crate::error::{Problem, pericarp_error_t};
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 use crate::json;
 use crate::pod::pericarp_pod_t;
 use crate::structs::*;
@@ -18,19 +18,7 @@ pub struct pericarp_node_t {
     pub(crate) node: Node,
 }
 
-impl Handle for pericarp_node_t {
-    const MARK: u64 = 0x7065_7269_4e4f_4445;
-    const TYPE: &'static str = "pericarp_node_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
+handle!(pericarp_node_t, 0x7065_7269_4e4f_4445);
 
 impl pericarp_node_t {
     pub(crate) fn new(node: Node) -> Self {

@@ -9,7 +9,7 @@ use pericarp::{NamespaceKind, Pod};
 
 use crate::caller::{Caller, c_string, give, text_for_caller};
 use crate::error::{Problem, pericarp_error_t};
-use crate::handle::{Handle, Head};
+use crate::handle::{Handle, Head, handle};
 use crate::json;
 use crate::node::pericarp_node_t;
 
@@ -24,19 +24,7 @@ pub struct pericarp_pod_t {
     cgroup_path: CString,
 }
 
-impl Handle for pericarp_pod_t {
-    const MARK: u64 = 0x7065_7269_0050_4f44;
-    const TYPE: &'static str = "pericarp_pod_t";
-
-    fn head(&self) -> &Head {
-        &self.head
-    }
-
-    fn head_of(this: *const Self) -> *const Head {
-        // SAFETY: an address is computed and nothing read; the pointer is aligned and the caller's.
-        unsafe { &raw const (*this).head }
-    }
-}
+handle!(pericarp_pod_t, 0x7065_7269_0050_4f44);
 
 impl pericarp_pod_t {
     pub(crate) fn new(pod: Pod) -> Self {

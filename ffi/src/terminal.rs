@@ -2,23 +2,18 @@
 
 use std::ffi::{c_char, c_int};
 use std::io::IsTerminal;
-use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 
 use pericarp::Terminal;
 
-use crate::caller::{Caller, text_for_caller};
+use crate::caller::{Caller, duplicate, text_for_caller};
 use crate::container::pericarp_container_t;
 use crate::error::{Problem, pericarp_error_t};
 use crate::exec::pericarp_process_t;
 
 /// A terminal of a caller's descriptor, for one call.
 fn terminal(master: c_int) -> Result<Terminal, Problem> {
-    if master < 0 {
-        return Err(Problem::argument("master", format!("is {master}, which is no descriptor")));
-    }
-    // SAFETY: the number is used for this one call, which says so when it is no open file.
-    let copy = unsafe { BorrowedFd::borrow_raw(master) }.try_clone_to_owned();
-    let copy = copy.map_err(|error| Problem::system(error, "duplicate", "master"))?;
+    let copy = duplicate(master, "master")?;
     if !copy.is_terminal() {
         return Err(Problem::argument("master", "is no terminal"));
     }

@@ -232,10 +232,7 @@ impl Attempt<'_> {
                 }
                 Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
-                    let pid = proc.pid_of(last.as_fd())?;
-                    if let Some(first) = self.process.replace(Child { pid, pidfd: last }) {
-                        first.wait();
-                    }
+                    proc.follow(self.process.as_mut().ok_or_else(lost)?, last)?;
                 }
                 Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
                 Message::Closed => {

@@ -178,10 +178,8 @@ impl Attempt<'_> {
                 Message::Ready => return Ok(()),
                 Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
-                    let pid = self.container.0.pod.0.node.0.proc.pid_of(last.as_fd())?;
-                    if let Some(before) = self.process.replace(Child { pid, pidfd: last }) {
-                        before.wait();
-                    }
+                    let child = self.process.as_mut().ok_or_else(lost)?;
+                    self.container.0.pod.0.node.0.proc.follow(child, last)?;
                 }
                 Message::Listener(number) => self.hand_over(spec, control, number)?,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),

@@ -48,8 +48,7 @@ pub enum SlowReader {
 /// ([`AsFd`]) is readable. With the last handle the source and all readers' pipes are closed.
 ///
 /// ```no_run
-/// # fn main() -> pericarp::Result<()> {
-/// # let (pod, spec): (pericarp::Pod, pericarp::ContainerSpec) = unimplemented!();
+/// # fn two_readers(pod: pericarp::Pod, spec: pericarp::ContainerSpec) -> pericarp::Result<()> {
 /// use pericarp::{Fanout, SlowReader, Stdio};
 ///
 /// let container = pod.create_container(&spec.stdout(Stdio::Pipe))?;

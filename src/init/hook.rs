@@ -1,7 +1,7 @@
 //! Hooks that run in the container, right before its program: as its user, and with its restrictions.
 
 use crate::process::{self, CLONE_PIDFD, SIGCHLD};
-use crate::sys::{EINTR, EINVAL, Errno, O_CLOEXEC, PollFd, close, exit, nr, syscall};
+use crate::sys::{EINTR, EINVAL, Errno, PollFd, close, exit, nr, pipe, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, In, State};
 
@@ -27,9 +27,7 @@ pub fn run(state: &State, mut fields: Reader) -> Done {
     }
     // The same file for every hook: the one before may have read it.
     syscall!(nr::LSEEK, stdin, 0, 0).within(wire::CALL_LSEEK)?;
-    let mut news = [-1i32; 2];
-    syscall!(nr::PIPE2, news.as_mut_ptr(), O_CLOEXEC).within(wire::CALL_PIPE)?;
-    let [hears, tells] = news;
+    let [hears, tells] = pipe().within(wire::CALL_PIPE)?;
     let mut pidfd = -1i32;
     let flags = CLONE_PIDFD | SIGCHLD as usize;
     let pid = syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)?;

@@ -1,6 +1,6 @@
 //! Steps that concern the process itself: standard streams, the barrier, execve(2), and staying as process 1.
 
-use crate::sys::{O_CLOEXEC, AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, syscall};
+use crate::sys::{O_CLOEXEC, AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, pipe, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
@@ -170,9 +170,7 @@ pub fn send_fd(state: &State, mut fields: Reader) -> Done {
 pub fn enter_pid(state: &State) -> Done {
     // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
     hide();
-    let mut news = [-1i32; 2];
-    syscall!(nr::PIPE2, news.as_mut_ptr(), O_CLOEXEC).within(wire::CALL_PIPE)?;
-    let [hears, tells] = news;
+    let [hears, tells] = pipe().within(wire::CALL_PIPE)?;
     let mut pidfd = -1i32;
     let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
     if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? != 0 {

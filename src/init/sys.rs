@@ -45,6 +45,13 @@ global_asm!(
     start = sym crate::start,
 );
 
+/// A pipe: who reads, and who writes. Both close on exec.
+pub fn pipe() -> Result<[i32; 2], Errno> {
+    let mut ends = [-1i32; 2];
+    syscall!(nr::PIPE2, ends.as_mut_ptr(), O_CLOEXEC)?;
+    Ok(ends)
+}
+
 /// `struct pollfd` of poll(2).
 #[repr(C)]
 pub struct PollFd {

@@ -12,6 +12,7 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use super::NodeUser;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pod::state::{ProcessIdentity, ProcessRef};
+use crate::spawn::Child;
 use crate::spec::sysctl_path;
 use crate::sys::fd::{open_beneath, resolve};
 use crate::sys::mount::{attr, new_filesystem};
@@ -154,8 +155,15 @@ impl Proc {
         pidfd::send_signal(pidfd, 0).ok().map(|()| status)
     }
 
+    /// Puts the process that init has forked in the place of the one that did, which has nothing more to do.
+    pub(crate) fn follow(&self, child: &mut Child, fork: OwnedFd) -> Result<()> {
+        let pid = self.pid_of(fork.as_fd())?;
+        std::mem::replace(child, Child { pid, pidfd: fork }).wait();
+        Ok(())
+    }
+
     /// The pid behind a pidfd, as this process sees it.
-    pub(crate) fn pid_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32> {
+    fn pid_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32> {
         use std::os::fd::AsRawFd;
         let path = format!("thread-self/fdinfo/{}", pidfd.as_raw_fd());
         self.read(&path)?

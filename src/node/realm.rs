@@ -50,14 +50,12 @@ impl Realm {
         let namespace = make_own_user_namespace(init, proc, map)
             .map_err(|error| error.within("make the user namespace of an ordinary user's node"))?;
         let realm = Realm { user: Some(User { namespace, ids, keeps_groups }) };
-        realm.run(|| unshare(CloneFlags::CLONE_NEWNS).step("copy", "the mounts of the machine")).map_err(
-            |error| {
-                error.because(
-                    "a security module may take all privileges in user namespaces of ordinary users away (see \
-                     kernel.apparmor_restrict_unprivileged_userns)",
-                )
-            },
-        )?;
+        realm.run(own_mounts).map_err(|error| {
+            error.because(
+                "a security module may take all privileges in user namespaces of ordinary users away (see \
+                 kernel.apparmor_restrict_unprivileged_userns)",
+            )
+        })?;
         Ok(realm)
     }
 

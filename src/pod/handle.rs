@@ -272,8 +272,7 @@ impl Pod {
 
     /// All containers, in no order.
     pub fn containers(&self) -> Result<Vec<Container>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = openat(self.dir()?, state::CONTAINERS, flags, Mode::empty())
+        let dir = node::open_directory(self.dir()?, state::CONTAINERS)
             .step("open", "the directory of containers")?;
         let mut containers = Vec::new();
         for name in node::names(dir).step("read", "the directory of containers")? {
@@ -353,8 +352,7 @@ impl Pod {
         if self.0.state.reaper.is_none() {
             return cgroup.kill();
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = openat(self.dir()?, state::CONTAINERS, flags, Mode::empty())
+        let dir = node::open_directory(self.dir()?, state::CONTAINERS)
             .step("open", "the directory of containers")?;
         for name in node::names(dir).step("read", "the directory of containers")? {
             if let Some(container) = cgroup.open_child(&name)? {
@@ -388,8 +386,7 @@ impl Pod {
     /// Containers that have something to run at their end are removed one by one, so that it runs. What failed then
     /// does not keep the pod: it is told when that is gone.
     fn remove_containers_with_hooks(&self) -> Result<()> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = openat(self.dir()?, state::CONTAINERS, flags, Mode::empty())
+        let dir = node::open_directory(self.dir()?, state::CONTAINERS)
             .step("open", "the directory of containers")?;
         let copy = sys::fd::duplicate(&dir).step("duplicate", "the directory of containers")?;
         let mut outcome = Ok(());
@@ -486,11 +483,9 @@ fn reap_all(mut processes: Vec<(ProcessRef, OwnedFd)>) {
 
 /// The first processes of a pod's containers, and its reaper, with descriptors.
 fn processes(node: &Node, dir: &OwnedFd, state: Option<&PodState>) -> Vec<(ProcessRef, OwnedFd)> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let containers = openat(dir, state::CONTAINERS, flags, Mode::empty());
-    let names = containers.and_then(node::names).unwrap_or_default();
+    let names = node::open_directory(dir, state::CONTAINERS).and_then(node::names).unwrap_or_default();
     let of_container = |name: &String| {
-        let dir = openat(dir, format!("{}/{name}", state::CONTAINERS).as_str(), flags, Mode::empty()).ok()?;
+        let dir = node::open_directory(dir, format!("{}/{name}", state::CONTAINERS).as_str()).ok()?;
         let state: state::ContainerState = state::read(&dir, state::STATE).ok()??;
         Some(state.process)
     };

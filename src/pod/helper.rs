@@ -1,7 +1,7 @@
 //! An init that lives for a moment: it does in a user or PID namespace what a thread of the host program cannot, since
 //! threads can neither make nor join one.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::sched::CloneFlags;
 
@@ -53,8 +53,7 @@ impl Helper {
                 Message::Ready => return Ok(()),
                 // Which process stays comes first.
                 Message::Fd(last) if enters => {
-                    let pid = node.0.proc.pid_of(last.as_fd())?;
-                    std::mem::replace(&mut self.child, Child { pid, pidfd: last }).wait();
+                    node.0.proc.follow(&mut self.child, last)?;
                     enters = false;
                 }
                 Message::Fd(fd) => self.file = Some(fd),

@@ -83,8 +83,7 @@ fn settle(
         match control.receive()? {
             // Which process stays comes first.
             Message::Fd(last) if enters => {
-                let pid = node.0.proc.pid_of(last.as_fd())?;
-                std::mem::replace(child, Child { pid, pidfd: last }).wait();
+                node.0.proc.follow(child, last)?;
                 enters = false;
             }
             Message::Fd(fd) => proc = Some(fd),

@@ -4,7 +4,6 @@
 //! has to be born in it. That is init with a plan of nothing but a barrier, at which it waits until its maps are written
 //! and the namespace is open. The descriptor keeps the namespace when the process is gone.
 
-use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -12,10 +11,10 @@ use nix::fcntl::{OFlag, openat};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
-use super::{Child, Control, InitImage, Launch};
+use super::{Control, InitImage, Launch};
 use crate::error::{Context, Error, Result};
 use crate::init::wire;
-use crate::spec::IdMapping;
+use crate::spec::{IdMapping, user};
 use crate::sys::thread;
 
 /// A new user namespace with these ids, owned by the one of the caller. `proc` is a proc(5) of the caller's PID
@@ -30,28 +29,7 @@ pub(crate) fn make_user_namespace(
     uids: &[IdMapping],
     gids: &[IdMapping],
 ) -> Result<OwnedFd> {
-    let proc = proc.as_fd();
-    thread::run(|| {
-        let (control, inits) = Control::pair()?;
-        let child = start(init, &inits)?;
-        let namespace = set_up(proc, child.pid, uids, gids);
-        // It would end by itself, since nobody can let it go on any more; like this it is gone when this returns.
-        drop(control);
-        child.end();
-        namespace
-    })
-}
-
-fn start(init: &InitImage, control: &OwnedFd) -> Result<Child> {
-    let plan = barrier(control.as_raw_fd());
-    let launch = Launch {
-        init,
-        plan: &plan,
-        inherited: &[control.as_raw_fd()],
-        namespaces: CloneFlags::CLONE_NEWUSER,
-        cgroup: None,
-    };
-    launch.spawn().map_err(|error| match error.errno().map(Errno::from_raw) {
+    let explain = |error: Error| match error.errno().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EUSERS) => {
             error.because("user.max_user_namespaces, or too many user namespaces in each other")
         }
@@ -59,27 +37,60 @@ fn start(init: &InitImage, control: &OwnedFd) -> Result<Child> {
             error.because("a user namespace cannot be made here (in a chroot, for instance)")
         }
         _ => error,
+    };
+    let proc = proc.as_fd();
+    let map = |_: &Control, pid| write_maps(proc, pid, uids, gids);
+    make_with(init, proc, &[wire::BARRIER], explain, map)
+}
+
+/// A new user namespace whose process is given its ids by `map`, while it is at the end of a plan of these operations,
+/// which have no fields. `explain` is for the error of making it.
+pub(super) fn make_with(
+    init: &InitImage,
+    proc: BorrowedFd<'_>,
+    operations: &[u32],
+    explain: impl FnOnce(Error) -> Error + Send,
+    map: impl FnOnce(&Control, i32) -> Result<()> + Send,
+) -> Result<OwnedFd> {
+    thread::run(|| {
+        let (control, inits) = Control::pair()?;
+        let launch = Launch {
+            init,
+            plan: &plan(inits.as_raw_fd(), operations),
+            inherited: &[inits.as_raw_fd()],
+            namespaces: CloneFlags::CLONE_NEWUSER,
+            cgroup: None,
+        };
+        let child = launch.spawn().map_err(explain)?;
+        // Init's end is init's alone.
+        drop(inits);
+        // It has not been waited for: the pid is its own.
+        let namespace = map(&control, child.pid).and_then(|()| {
+            let path = format!("{}/ns/user", child.pid);
+            openat(proc, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .step("open", "a new user namespace")
+        });
+        // It would end by itself, since nobody can let it go on any more; like this it is gone when this returns.
+        drop(control);
+        child.end();
+        namespace
     })
 }
 
-/// A plan whose one step waits.
-fn barrier(control: i32) -> Vec<u8> {
-    const LENGTH: u32 = 7 * 4;
-    let words = [wire::MAGIC, LENGTH, 1, 1, control as u32, wire::BARRIER, 0];
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+/// A plan of operations without fields.
+pub(super) fn plan(control: i32, operations: &[u32]) -> Vec<u8> {
+    let count = operations.len() as u32;
+    let head = [wire::MAGIC, (5 + 2 * count) * 4, 1, count, control as u32];
+    let steps = operations.iter().flat_map(|operation| [*operation, 0]);
+    head.into_iter().chain(steps).flat_map(u32::to_le_bytes).collect()
 }
 
-fn set_up(proc: BorrowedFd<'_>, pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<OwnedFd> {
-    // It has not been waited for: the pid is its own.
+fn write_maps(proc: BorrowedFd<'_>, pid: i32, uids: &[IdMapping], gids: &[IdMapping]) -> Result<()> {
     for (file, ranges) in [("uid_map", uids), ("gid_map", gids)] {
-        let mut text = String::new();
-        for IdMapping { container_id, host_id, size } in ranges {
-            writeln!(text, "{container_id} {host_id} {size}").expect("a string takes any text");
-        }
         let path = format!("{pid}/{file}");
         let write = || -> nix::Result<usize> {
             let file = openat(proc, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-            nix::unistd::write(&file, text.as_bytes())
+            nix::unistd::write(&file, user::text(ranges).as_bytes())
         };
         write().map_err(|errno| {
             let error = Error::system(errno, "write").on(format!("{file} of a new user namespace"));
@@ -91,8 +102,7 @@ fn set_up(proc: BorrowedFd<'_>, pid: i32, uids: &[IdMapping], gids: &[IdMapping]
             }
         })?;
     }
-    openat(proc, format!("{pid}/ns/user").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .step("open", "a new user namespace")
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_plan_is_one_that_init_takes() {
-        let bytes = barrier(7);
+        let bytes = plan(7, &[wire::BARRIER]);
         let mut plan = wire::Plan::decode(&bytes).unwrap_or_else(|_| panic!("malformed"));
         assert_eq!(plan.descriptors, 7i32.to_le_bytes());
         let Ok(Some(step)) = plan.next_step() else { panic!("no step") };

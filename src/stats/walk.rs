@@ -88,10 +88,10 @@ fn one_pod(reader: &mut Reader<'_>, pod: &Pod, shared: Shared) -> Result<Option<
         volumes: shared.volumes.into_iter().collect(),
         ..PodStats::default()
     };
-    let cgroup = match pod.cgroup() {
-        _ if !pod.0.node.0.cgroups.exists() => None,
+    let has_cgroups = pod.0.node.0.cgroups.exists();
+    let cgroup = match has_cgroups.then(|| pod.cgroup()).transpose() {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
-        result => Some(result?.as_fd()),
+        result => result?.map(AsFd::as_fd),
     };
     let mut below = ControllerSet::default();
     if let Some(cgroup) = cgroup {
@@ -99,8 +99,7 @@ fn one_pod(reader: &mut Reader<'_>, pod: &Pod, shared: Shared) -> Result<Option<
         below = reader.controllers(cgroup, c"cgroup.subtree_control")?;
         stats.cgroup = reader.cgroup(cgroup, controllers)?.unwrap_or_default();
     }
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let containers = match openat(&dir, state::CONTAINERS, flags, Mode::empty()) {
+    let containers = match node::open_directory(&dir, state::CONTAINERS) {
         // It is being taken apart.
         Err(Errno::ENOENT) => return Ok(None),
         result => result.step("open", "the directory of containers")?,

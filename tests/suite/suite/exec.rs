@@ -14,7 +14,7 @@ use pericarp::{
 use crate::robust::trace::{Call, Then, is_local, name, trace};
 use crate::robust::{again, in_guest};
 use crate::support::fixture::{payload as inside, script};
-use crate::support::{Facts, Fixture, Outcome, PASS};
+use crate::support::{Done, Facts, Fixture, Outcome, PASS};
 
 crate::tests![
     it_is_in_all_namespaces_and_the_cgroup_of_the_container,
@@ -326,6 +326,7 @@ fn a_container_that_is_being_made_cannot() -> Outcome {
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(enter)).collect();
+        let end = Done(&over);
         // Mounts take init some time.
         let spec = (0..200).fold(script("a", "true"), |spec, i| {
             spec.mount(pericarp::Mount::tmpfs(format!("/mnt/{i}"), 4096))
@@ -334,7 +335,7 @@ fn a_container_that_is_being_made_cannot() -> Outcome {
             let ran = pod.run(&spec);
             assert!(ran.is_ok_and(ExitStatus::success));
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         for thread in threads {
             thread.join().expect("a thread that enters");
         }

@@ -15,7 +15,7 @@ use pericarp::{Container, ContainerSpec, ErrorKind, ExitStatus, Mount, Pod, PodS
 
 use crate::robust::in_guest;
 use crate::support::fixture::{output, say, script};
-use crate::support::{Fixture, Outcome, PASS, skip};
+use crate::support::{Done, Fixture, Outcome, PASS, skip};
 
 crate::tests![
     the_hosts_namespace_gets_nothing_of_a_container,
@@ -160,11 +160,12 @@ fn another_program_waits_for_the_root() -> Outcome {
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..2).map(|_| scope.spawn(enter)).collect();
+        let end = Done(&over);
         for _ in 0..if in_guest() { 10 } else { 100 } {
             let ran = pod.run(&script("a", "true").mount_namespace(MountNamespace::Host));
             assert!(ran.is_ok_and(ExitStatus::success));
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         for thread in threads {
             thread.join().expect("a thread that enters");
         }

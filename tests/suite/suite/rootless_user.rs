@@ -17,8 +17,8 @@ use pericarp::{
 };
 
 use crate::rootless::{SUBORDINATE, USER};
-use crate::support::Facts;
 use crate::support::fixture::{output, say};
+use crate::support::{Done, Facts};
 
 pub fn payload(words: &[&str]) -> bool {
     let ["rootless", name, rest @ ..] = words else { return false };
@@ -419,6 +419,7 @@ fn guest() {
                 assert!(nix::sys::prctl::get_dumpable().expect("ask"), "also in between");
             }
         });
+        let _end = Done(&stop);
         let node = node();
         let pods: Vec<Pod> = std::thread::scope(|scope| {
             let make = |n: u32| {
@@ -436,7 +437,6 @@ fn guest() {
             pod.remove().expect("remove the pod");
         }
         node.remove().expect("remove the node");
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(own(), before);
     assert!(children().is_empty(), "{:?}", children());

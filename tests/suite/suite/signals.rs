@@ -13,7 +13,7 @@ use pericarp::{ErrorKind, ExitStatus, Pod, PodSpec};
 
 use crate::robust::{again, in_guest, kernel_keeps_statuses};
 use crate::support::fixture::{facts, payload as container_payload};
-use crate::support::{Fixture, Outcome, PASS};
+use crate::support::{Done, Fixture, Outcome, PASS};
 
 crate::tests![
     a_program_that_ignores_sigchld_learns_statuses_or_that_they_are_lost,
@@ -274,13 +274,4 @@ fn identities(state_dir: &str) {
     });
     assert!(rounds.load(Ordering::Relaxed) > 4, "no identity was changed meanwhile");
     assert_eq!(nix::sys::prctl::get_dumpable(), Ok(true));
-}
-
-/// Says that something is done when it is dropped, also by a panic.
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

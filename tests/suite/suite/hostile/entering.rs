@@ -16,7 +16,7 @@ use pericarp::{Container, ContainerSpec, ExecSpec, Mount, Pod, PodSpec, Rootfs};
 
 use crate::rootfs::bare;
 use crate::support::fixture::{payload as inside, say, script};
-use crate::support::{Fixture, Outcome, PASS};
+use crate::support::{Done, Fixture, Outcome, PASS};
 
 crate::tests![
     init_cannot_be_looked_into,
@@ -124,19 +124,19 @@ fn hunted(hunter: &Container, come_in: impl Fn() + Sync) {
                 come_in();
             }
         });
+        let end = Done(&over);
         // It comes too early often enough, and in time as well, when it may.
         while (refused < 50 || attached < 5) && refused < 100_000 {
             match lines.next().expect("the hunter goes on").expect("read").as_str() {
                 "refused" => refused += 1,
                 "attached" => attached += 1,
                 other => {
-                    over.store(true, Ordering::Relaxed);
                     hunter.kill().expect("kill the hunter");
                     panic!("{other}");
                 }
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         // It must not stand still with a full pipe, and a process of ours attached.
         scope.spawn(move || lines.for_each(drop));
         coming.join().expect("who comes in");

@@ -8,6 +8,8 @@ pub mod watch;
 pub use fixture::Fixture;
 pub use payload::Facts;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use libtest_mimic::{Completion, Failed, Trial};
 
 /// What a test returns: `?` works on any error.
@@ -15,6 +17,16 @@ pub type Outcome = Result<Completion, Failed>;
 
 /// The test passed.
 pub const PASS: Outcome = Ok(Completion::Completed);
+
+/// Says that something is done when it is dropped, also by a panic: threads of a scope that go on until then must not
+/// keep a test that has failed.
+pub struct Done<'a>(pub &'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// The machine cannot run the test, and why.
 pub fn skip(reason: impl Into<String>) -> Outcome {
