@@ -238,7 +238,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::TERMINAL => terminal::open(state, fields)?,
         wire::CONTROLLING_TERMINAL => terminal::control()?,
         wire::JOIN_PROCESS => enter::join(state, fields)?,
-        wire::LOOK_AS => user::look_as(fields)?,
+        wire::LOOK_AS => user::look_as(fields, state.keeps_groups)?,
         wire::ENTER_MOUNTS => enter::mounts(state, fields)?,
         wire::KEEP_GROUPS => state.keeps_groups = true,
         wire::SHOW => process::show(),

@@ -27,13 +27,15 @@ pub fn own_files(mut fields: Reader) -> Done {
 }
 
 /// What that user may find and execute. The kernel takes the privileges over files away with the id, and no others.
-pub fn look_as(mut fields: Reader) -> Done {
+pub fn look_as(mut fields: Reader, keeps_groups: bool) -> Done {
     let (uid, gid, count) = (fields.u32()?, fields.u32()?, fields.u32()? as usize);
     let groups = fields.bytes()?;
     if groups.len() != count * 4 {
         return Err(wire::Malformed.into());
     }
-    syscall!(nr::SETGROUPS, count, groups.as_ptr()).within(wire::CALL_SETGROUPS)?;
+    if !keeps_groups {
+        syscall!(nr::SETGROUPS, count, groups.as_ptr()).within(wire::CALL_SETGROUPS)?;
+    }
     set_file_ids(uid, gid)?;
     // A change of the id sets it to what fs.suid_dumpable says.
     process::hide();

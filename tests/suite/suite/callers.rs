@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use pericarp::spec::{
-    MountKind, Propagation, Seccomp, SeccompAction, SeccompArch, SeccompProfile, SeccompSyscall, Security,
+    MountKind, PidMode, Propagation, Seccomp, SeccompAction, SeccompArch, SeccompProfile, SeccompSyscall,
+    Security,
 };
-use pericarp::{ContainerSpec, ErrorKind, Mount};
+use pericarp::{ContainerSpec, ErrorKind, Mount, Pod, PodSpec};
 
 use crate::support::fixture::{facts, say, script};
 use crate::support::{Fixture, Outcome, PASS};
@@ -21,7 +22,8 @@ crate::tests![
 
 /// A filter that kills for what a process needs to look at files, and lets new privileges be.
 fn without_looking(spec: ContainerSpec) -> ContainerSpec {
-    let looking = SeccompSyscall::new(["chdir", "getcwd", "faccessat2"], SeccompAction::KillProcess);
+    let looking =
+        SeccompSyscall::new(["chdir", "getcwd", "faccessat2", "pidfd_open"], SeccompAction::KillProcess);
     let profile =
         Seccomp::new(SeccompAction::Allow).architecture(SeccompArch::X86).architecture(SeccompArch::Arm);
     let security = Security::default()
@@ -30,9 +32,18 @@ fn without_looking(spec: ContainerSpec) -> ContainerSpec {
     spec.security(security)
 }
 
+/// When these calls came after such a filter, configurations of runtime-tools failed with "find the program: EPERM", and
+/// "in getcwd", and in a PID namespace that is given in pidfd_open.
 fn a_filter_before_the_identity_need_not_let_files_be_looked_at() -> Outcome {
     let fixture = Fixture::new();
-    let pod = fixture.pod("web");
+    let shared = PodSpec::new("shared").pid(PidMode::Pod);
+    for pod in [fixture.pod("web"), fixture.node.create_pod(&shared)?] {
+        runs_without_looking(&pod);
+    }
+    PASS
+}
+
+fn runs_without_looking(pod: &Pod) {
     for (user, detached) in [(0, false), (1000, false), (0, true), (1000, true)] {
         let spec = ContainerSpec::new("main", crate::support::fixture::rootfs())
             .args(["cat", "/proc/self/stat"])
@@ -40,10 +51,9 @@ fn a_filter_before_the_identity_need_not_let_files_be_looked_at() -> Outcome {
             .user(user, user)
             .detached(detached);
         // cat(1) looks at nothing but the file that it is told.
-        let text = say(&pod, without_looking(spec));
-        assert!(text.starts_with("1 (cat)"), "{text}");
+        let text = say(pod, without_looking(spec));
+        assert!(text.contains(" (cat) "), "{text}");
     }
-    PASS
 }
 
 fn a_program_that_the_user_may_not_execute_is_told_at_the_creation() -> Outcome {

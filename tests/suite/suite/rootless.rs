@@ -117,7 +117,7 @@ fn a_pod_needs_no_privilege_and_leaves_nothing() -> Outcome {
 }
 
 /// Mutation: without `deny` written to `setgroups` (`node/mapping.rs`) the kernel refuses the map of groups, and no node
-/// can be opened.
+/// can be opened. Where `look_as` of init set groups all the same: "look at files as user 0, …: EPERM: in setgroups".
 fn groups_cannot_be_changed() -> Outcome {
     by_user("groups")
 }

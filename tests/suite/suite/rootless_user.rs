@@ -160,6 +160,9 @@ fn groups() {
     let node = node();
     let pod = node.create_pod(&spec("mine")).expect("create the pod");
     assert_eq!(say(&pod, script("deny", "cat /proc/self/setgroups")), "deny\n");
+    // The filter comes before the identity then, and before it files are looked at as the user.
+    let early = Security::default().no_new_privileges(false);
+    assert_eq!(say(&pod, script("early", "echo early").security(early)), "early\n");
     let error =
         pod.create_container(&script("groups", "true").additional_gids([7])).expect_err("one id only");
     says(error, ErrorKind::InvalidSpec, &["user.additionalGids", "SubordinateIds"]);
