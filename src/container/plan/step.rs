@@ -327,6 +327,9 @@ impl Step {
             (Step::WriteProc { path: "self/attr/apparmor/exec", .. }, Errno::ENOENT) => {
                 Some("no such profile is loaded")
             }
+            (Step::WriteProc { path: "self/attr/exec", .. }, Errno::EINVAL) => {
+                Some("the policy has no such label")
+            }
             (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
                 Some("a clock would be before 0 or after 146 years")
             }

@@ -476,11 +476,11 @@ fn the_hosts_attributes_stay() -> Outcome {
     PASS
 }
 
-fn apparmor() -> bool {
+pub fn apparmor() -> bool {
     fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
 }
 
-fn selinux() -> bool {
+pub fn selinux() -> bool {
     read("/proc/filesystems").contains("selinuxfs")
 }
 

@@ -35,6 +35,7 @@ mod ipc_payload;
 mod kubernetes;
 mod lifecycle;
 mod limits;
+mod lsm;
 mod memory;
 mod mount_namespace;
 mod mounts;
@@ -92,6 +93,7 @@ fn main() {
             inherited::payload,
             ipc_payload::payload,
             limits::payload,
+            lsm::payload,
             memory::payload,
             mounts::payload,
             namespaces::payload,
@@ -145,6 +147,7 @@ fn main() {
         kubernetes::tests(),
         lifecycle::tests(),
         limits::tests(),
+        lsm::tests(),
         memory::tests(),
         mounts::tests(),
         namespaces::tests(),
@@ -184,6 +187,7 @@ fn main() {
     if arguments.list {
         libtest_mimic::run(&arguments, tests).exit();
     }
+    lsm::prepare();
     let before = support::leaks::Snapshot::take();
     let conclusion = libtest_mimic::run(&arguments, tests);
     let leaks = before.leaks();
