@@ -330,6 +330,11 @@ impl Step {
             (Step::WriteProc { path: "self/attr/exec", .. }, Errno::EINVAL) => {
                 Some("the policy has no such label")
             }
+            (Step::NewFilesystem { options, .. }, Errno::EINVAL)
+                if options.iter().any(|(key, _)| *key == "context") =>
+            {
+                Some("the SELinux policy has no such context, if the other options are right")
+            }
             (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
                 Some("a clock would be before 0 or after 146 years")
             }

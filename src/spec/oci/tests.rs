@@ -221,7 +221,7 @@ fn limits_of_version_1_become_those_of_version_2() {
 #[test]
 fn what_cannot_be_had_is_refused_by_name() {
     for (process, linux, more, text) in [
-        ("", r#", "mountLabel": "system_u:object_r:x""#, "", "linux.mountLabel"),
+        ("", r#", "mountLabel": "x\",upperdir=\"/""#, "", "security.mountLabel"),
         ("", r#", "intelRdt": {"closID": "a"}"#, "", "linux.intelRdt"),
         ("", r#", "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}"#, "", "linux.memoryPolicy"),
         ("", r#", "timeOffsets": {"boottime": {"secs": 1}}"#, "", "linux.timeOffsets"),
@@ -301,6 +301,18 @@ fn user_namespaces() {
     assert!(ContainerSpec::from_oci(&with(r#", "path": "/x""#, "", idmap)).is_err());
     let plain = PodSpec::from_oci("web", &parse(&config("", "", "")).unwrap()).unwrap();
     assert_eq!((plain.namespaces.user, plain.unmapped_mounts), (UserMode::Host, false));
+}
+
+#[test]
+fn labels_of_filesystems_are_those_of_the_pod_and_of_the_container() {
+    for (json, label) in
+        [(r#", "mountLabel": "a:b:c:s0:c1,c2""#, Some("a:b:c:s0:c1,c2")), (r#", "mountLabel": """#, None)]
+    {
+        let spec = parse(&config("", json, "")).unwrap();
+        let container = ContainerSpec::from_oci(&spec).unwrap();
+        assert_eq!(container.security.mount_label.as_deref(), label);
+        assert_eq!(PodSpec::from_oci("web", &spec).unwrap().mount_label.as_deref(), label);
+    }
 }
 
 #[test]

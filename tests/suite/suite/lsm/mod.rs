@@ -2,17 +2,20 @@
 //! distributions have for it: `apparmor_parser` and `secilc`.
 
 mod apparmor;
+mod mount_label;
 mod selinux;
 
-use std::fs;
-use std::path::PathBuf;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use libtest_mimic::Trial;
 use pericarp::spec::Stdio;
 use pericarp::{Container, ExecSpec, ExitStatus};
 
 pub fn tests() -> Vec<Trial> {
-    apparmor::tests().into_iter().chain(selinux::tests()).collect()
+    [apparmor::tests(), selinux::tests(), mount_label::tests()].into_iter().flatten().collect()
 }
 
 /// Where SELinux is on without a policy, loads that of the tests. Every mount's options show it then: to be done before
@@ -26,6 +29,12 @@ pub fn payload(words: &[&str]) -> bool {
     match words {
         // What the kernel says of this process in a file of /proc/self/attr.
         ["attribute", file] => println!("{}", attribute(&format!("/proc/self/attr/{file}"))),
+        // The SELinux labels of files.
+        ["labels", paths @ ..] => {
+            for path in paths {
+                println!("{path} {}", file_label(Path::new(path)).unwrap_or_else(|error| error.to_string()));
+            }
+        }
         // What comes of writing a file.
         ["write", paths @ ..] => {
             for path in paths {
@@ -46,10 +55,23 @@ fn attribute(path: &str) -> String {
     text.trim_end_matches(['\0', '\n']).to_string()
 }
 
+/// The SELinux label of a file.
+fn file_label(path: &Path) -> io::Result<String> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut value = [0_u8; 256];
+    // SAFETY: both names are NUL-terminated, and the buffer is as long as is said.
+    let size = unsafe {
+        let name = c"security.selinux".as_ptr();
+        libc::lgetxattr(path.as_ptr(), name, value.as_mut_ptr().cast(), value.len())
+    };
+    let size = usize::try_from(size).map_err(|_| io::Error::last_os_error())?;
+    Ok(String::from_utf8_lossy(&value[..size]).trim_end_matches('\0').to_string())
+}
+
 /// What a program that is executed in a container writes, and how it ends.
 fn exec_output(container: &Container, spec: ExecSpec) -> pericarp::Result<(ExitStatus, String)> {
     let process = container.exec(&spec.stdout(Stdio::Pipe))?;
-    let text = std::io::read_to_string(process.take_stdout().expect("a pipe")).expect("read stdout");
+    let text = io::read_to_string(process.take_stdout().expect("a pipe")).expect("read stdout");
     Ok((process.wait()?, text))
 }
 
