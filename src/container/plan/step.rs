@@ -317,6 +317,10 @@ impl fmt::Display for Attributes {
     }
 }
 
+/// What the kernel says by EINVAL, as it does of other options.
+const NO_CONTEXT: Option<&str> =
+    Some("the SELinux policy has no such context, if the other options are right");
+
 impl Step {
     /// Why it usually fails that way, and what to do.
     pub(super) fn hint(&self, errno: Errno) -> Option<&'static str> {
@@ -333,8 +337,9 @@ impl Step {
             (Step::NewFilesystem { options, .. }, Errno::EINVAL)
                 if options.iter().any(|(key, _)| *key == "context") =>
             {
-                Some("the SELinux policy has no such context, if the other options are right")
+                NO_CONTEXT
             }
+            (Step::MountOverlay { options }, Errno::EINVAL) if options.contains(",context=") => NO_CONTEXT,
             (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
                 Some("a clock would be before 0 or after 146 years")
             }

@@ -1,12 +1,13 @@
 //! `mountLabel`: the SELinux label of what is in filesystems that are made for a pod and its containers.
 
 use std::collections::BTreeMap;
+use std::fs;
 
-use pericarp::spec::{PidMode, Security};
-use pericarp::{ContainerSpec, ErrorKind, Mount, Pod, PodSpec, Volume};
+use pericarp::spec::{PidMode, Security, Upper};
+use pericarp::{ContainerSpec, ErrorKind, Mount, Pod, PodSpec, Rootfs, Volume};
 
 use super::{file_label, selinux};
-use crate::support::fixture::{payload as inside, say};
+use crate::support::fixture::{payload as inside, rootfs, say};
 use crate::support::{Fixture, Outcome, PASS, skip};
 use crate::userns::mapped;
 
@@ -44,7 +45,7 @@ fn labels(
     pairs.map(|(path, label)| (path.to_string(), label.to_string())).collect()
 }
 
-/// Mutation: with no label in `Build::label`, `/work` had the label of others; with none in `label_of_overlay`, `/`.
+/// Mutation: with no filesystem in `LABELLED`, `/dev` had the label of others; with nothing in `label_of_overlay`, `/usr`.
 fn files_in_filesystems_of_a_container_have_its_label() -> Outcome {
     if let Err(why) = selinux::with_policy() {
         return skip(why);
@@ -103,6 +104,7 @@ fn files_in_filesystems_of_the_pod_have_its_label() -> Outcome {
     PASS
 }
 
+/// Mutation: with no filesystem in `LABELLED`, the first program could not write to `/work`.
 fn a_confined_program_writes_only_what_has_a_label_for_it() -> Outcome {
     if let Err(why) = selinux::with_policy() {
         return skip(why);
@@ -129,6 +131,7 @@ fn a_confined_program_writes_only_what_has_a_label_for_it() -> Outcome {
     PASS
 }
 
+/// Mutation: with the container's label added to that of the mount, the kernel refused the second as a double.
 fn a_label_of_the_mount_itself_stays() -> Outcome {
     if let Err(why) = selinux::with_policy() {
         return skip(why);
@@ -158,15 +161,25 @@ fn labels_that_the_policy_does_not_have_are_told_and_nothing_is_left() -> Outcom
     let wrong = "system_u:object_r:no_such_t:s0";
     for spec in pods() {
         let pod = fixture.node.create_pod(&spec)?;
-        let security = Security::default().mount_label(wrong);
-        let error = pod
-            .create_container(&inside("a", &["exit", "0"]).security(security))
-            .map(|container| container.remove())
-            .expect_err("a container was made");
-        assert_eq!((error.kind(), error.errno()), (ErrorKind::System, Some(libc::EINVAL)), "{error}");
-        assert!(error.to_string().contains(wrong), "{error}");
-        assert!(error.to_string().contains("the SELinux policy has no such context"), "{error}");
-        assert!(pod.containers()?.is_empty());
+        // The first filesystem with a label is a tmpfs below the root, the overlay, or /dev.
+        let (root, upper, work) = (fixture.path("root"), fixture.path("upper"), fixture.path("work"));
+        let directory = Upper::Directory { upper: upper.clone(), work: work.clone() };
+        let overlay = Rootfs::Overlay { lower: vec!["/".into()], upper: directory, readonly: false };
+        for dir in [&root, &upper, &work] {
+            fs::create_dir_all(dir)?;
+        }
+        for rootfs in [rootfs(), overlay, Rootfs::directory(&root)] {
+            let mut spec = inside("a", &["exit", "0"]).security(Security::default().mount_label(wrong));
+            spec.rootfs = rootfs;
+            let error = pod
+                .create_container(&spec)
+                .map(|container| container.remove())
+                .expect_err("a container was made");
+            assert_eq!((error.kind(), error.errno()), (ErrorKind::System, Some(libc::EINVAL)), "{error}");
+            assert!(error.to_string().contains(wrong), "{error}");
+            assert!(error.to_string().contains("the SELinux policy has no such context"), "{error}");
+            assert!(pod.containers()?.is_empty());
+        }
         pod.remove()?;
         let error = fixture.node.create_pod(&spec.mount_label(wrong)).expect_err("a pod was made");
         assert_eq!((error.kind(), error.errno()), (ErrorKind::System, Some(libc::EINVAL)), "{error}");
