@@ -44,7 +44,6 @@ mod kernel_limit_tests;
 mod kernel_tests;
 
 pub(crate) use controller::{Controller, ControllerSet};
-pub(crate) use devices::DeviceGuard;
 pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;
