@@ -50,5 +50,6 @@ pub use parent::CgroupParent;
 pub(crate) use place::check_path;
 pub(crate) use resize::{Change, resize};
 pub(crate) use tree::{Tree, no_cgroups};
+pub(crate) use update::update_all;
 pub(crate) use validate::validate;
 pub(crate) use watch::MemoryCounts;
