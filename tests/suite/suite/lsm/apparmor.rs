@@ -23,16 +23,16 @@ crate::tests![
 ];
 
 /// Like the profiles of container engines: everything but what the test is about.
-const MOST: &str = "file, capability, network, mount, umount, pivot_root, ptrace, signal, unix,";
+pub const MOST: &str = "file, capability, network, mount, umount, pivot_root, ptrace, signal, unix,";
 
 /// A profile in the kernel, until it is dropped.
-struct Profile {
-    name: String,
+pub struct Profile {
+    pub name: String,
 }
 
 impl Profile {
     /// Loads a profile with these rules. `Err` is why this machine cannot.
-    fn load(name: &str, rules: &str) -> Result<Profile, String> {
+    pub fn load(name: &str, rules: &str) -> Result<Profile, String> {
         if !crate::attributes::apparmor() {
             return Err("AppArmor is not enabled on this machine".into());
         }

@@ -3,6 +3,7 @@
 
 mod apparmor;
 mod mount_label;
+mod ordinary;
 mod selinux;
 
 use std::ffi::CString;
@@ -15,7 +16,10 @@ use pericarp::spec::Stdio;
 use pericarp::{Container, ExecSpec, ExitStatus};
 
 pub fn tests() -> Vec<Trial> {
-    [apparmor::tests(), selinux::tests(), mount_label::tests()].into_iter().flatten().collect()
+    [apparmor::tests(), selinux::tests(), mount_label::tests(), ordinary::tests()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Where SELinux is on without a policy, loads that of the tests. Every mount's options show it then: to be done before
@@ -44,6 +48,7 @@ pub fn payload(words: &[&str]) -> bool {
                 }
             }
         }
+        ["rootless", words @ ..] => return ordinary::payload(words),
         _ => return false,
     }
     true
