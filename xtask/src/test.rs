@@ -163,7 +163,8 @@ fn guest(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<
     let suite = of(SUITE).take(1).map(|binary| binary.directory.clone());
     let programs = helpers.map(|binary| binary.executable.clone());
     let tested = tests.iter().map(|binary| binary.executable.clone());
-    let copies: Vec<PathBuf> = suite.chain(programs).chain(tested).collect();
+    let peers = tools::GUEST_PROGRAMS.iter().filter_map(|program| tools::find(program));
+    let copies: Vec<PathBuf> = suite.chain(programs).chain(tested).chain(peers).collect();
     for copy in &copies {
         command.arg("--copy").arg(copy);
     }
