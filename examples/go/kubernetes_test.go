@@ -2,6 +2,13 @@ package pericarp_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"pericarp"
@@ -76,7 +83,10 @@ func TestRequestsAreToldAndChanged(t *testing.T) {
 	if has["pids"] {
 		must(t, plain.Update(limit))
 		must(t, main.Update(limit))
+		must(t, plain.UpdateAll(limit, map[string]any{"main": limit}))
+		refused(t, plain.UpdateAll(nil, map[string]any{"none": limit}), pericarp.NotFound)
 	} else {
+		refused(t, plain.UpdateAll(limit, map[string]any{"main": limit}), pericarp.Unsupported)
 		refused(t, plain.Update(limit), pericarp.Unsupported)
 		refused(t, main.Update(limit), pericarp.Unsupported)
 	}
@@ -120,6 +130,19 @@ func TestAdmission(t *testing.T) {
 	equal(t, len(pods), 0)
 }
 
+func TestIDMappings(t *testing.T) {
+	node, _ := node(t)
+	ids := []pericarp.IDMapping{{Container: 0, Host: 100000, Size: 65536}}
+	given := pericarp.IDMappings{Users: ids, Groups: ids}
+	user := object{"user": object{"mapped": given}}
+	pod, err := node.CreatePod(object{"name": "shop", "namespaces": user})
+	must(t, err)
+	closed(t, pod)
+	mappings, err := pod.IDMappings()
+	must(t, err)
+	equal(t, mappings, given)
+}
+
 func TestNodesOfAnOrdinaryUser(t *testing.T) {
 	_, options := node(t)
 	options.SingleID, options.SubordinateIDs = true, true
@@ -127,15 +150,43 @@ func TestNodesOfAnOrdinaryUser(t *testing.T) {
 	refused(t, err, pericarp.InvalidArgument)
 
 	// Root may have one as well. It has no cgroups unless one is named.
-	node, err := pericarp.Open(pericarp.Options{StateDir: t.TempDir(), SingleID: true})
+	own := options.StateDir + "-user"
+	node, err := pericarp.Open(pericarp.Options{StateDir: own, SingleID: true})
 	must(t, err)
 	closed(t, node)
 	pod, err := node.CreatePod(object{"name": "shop", "ephemeral": true})
 	must(t, err)
 	closed(t, pod)
-	mappings, err := pod.IDMappings()
+	// The namespace is the node's.
+	_, err = pod.IDMappings()
+	refused(t, err, pericarp.NotFound)
+	// This user may not put an overlay on any filesystem.
+	rootfs := t.TempDir()
+	for _, name := range []string{"bin", "dev", "proc", "sys"} {
+		must(t, os.Mkdir(filepath.Join(rootfs, name), 0o755))
+	}
+	busybox, err := exec.LookPath("busybox")
 	must(t, err)
-	equal(t, mappings.Users, []pericarp.IDMapping{{Container: 0, Host: 0, Size: 1}})
-	equal(t, say(t, pod, "echo $(cat /proc/self/uid_map)"), "0 0 1\n")
+	program, err := os.ReadFile(busybox)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(rootfs, "bin/busybox"), program, 0o755))
+	container, err := pod.CreateContainer(piped(object{
+		"name":   "ids",
+		"rootfs": object{"directory": object{"path": rootfs}},
+		"args":   []string{"/bin/busybox", "cat", "/proc/self/uid_map"},
+	}, "stdout"))
+	must(t, err)
+	closed(t, container)
+	stdout, err := container.Stdout()
+	must(t, err)
+	closed(t, stdout)
+	must(t, container.Start())
+	said, err := io.ReadAll(stdout)
+	must(t, err)
+	equal(t, strings.Fields(string(said)), []string{"0", "0", "1"})
 	must(t, pod.Remove())
+	must(t, node.Remove())
+	if _, err := os.Stat(own); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 }

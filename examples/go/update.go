@@ -19,6 +19,30 @@ func (p *Pod) Update(resources any) error {
 	})
 }
 
+// UpdateAll changes limits of the pod as a whole and of its containers, by their names: all, or none. Nil resources leave
+// the pod's.
+func (p *Pod) UpdateAll(resources any, containers map[string]any) error {
+	if resources == nil {
+		resources = struct{}{}
+	}
+	if containers == nil {
+		containers = map[string]any{}
+	}
+	text, free, err := marshal(resources)
+	if err != nil {
+		return err
+	}
+	defer free()
+	others, free, err := marshal(containers)
+	if err != nil {
+		return err
+	}
+	defer free()
+	return p.handle.use(func(pod *C.pericarp_pod_t, err **C.pericarp_error_t) C.int {
+		return C.pericarp_pod_update_all_json(pod, text, others, err)
+	})
+}
+
 // Update changes limits of the container while it runs, all or none. The resources are as in its specification; what
 // they leave out keeps its value.
 func (c *Container) Update(resources any) error {
