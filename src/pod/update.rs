@@ -19,8 +19,8 @@ impl Pod {
             .map_err(|error| self.error("update", error))
     }
 
-    /// As [`update`](Self::update) for the pod as a whole, and as [`Container::update`] for containers of it, by name: all
-    /// of it, or nothing.
+    /// As [`update`](Self::update) for the pod as a whole, and as [`Container::update`](crate::Container::update) for
+    /// containers of it, by name: all of it, or nothing.
     ///
     /// # Errors
     /// As there, and `NotFound` for a container that the pod does not have.

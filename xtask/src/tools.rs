@@ -41,10 +41,13 @@ pub const GUEST: &[Tool] = &[
     Tool { package: "e2fsprogs", is_there: || on_path("mke2fs") },
     Tool { package: "apparmor", is_there: || on_path("apparmor_parser") },
     Tool { package: "secilc", is_there: || on_path("secilc") },
+    // The library's limits are compared with theirs.
+    Tool { package: "crun", is_there: || on_path("crun") },
+    Tool { package: "runc", is_there: || on_path("runc") },
 ];
 
-/// Programs of those packages that tests run in the guest.
-pub const IN_GUEST: &[&str] = &["apparmor_parser", "secilc"];
+/// Programs of those packages that tests run in the guest, with their libraries.
+pub const IN_GUEST: &[&str] = &["apparmor_parser", "secilc", "crun", "runc"];
 
 fn on_path(program: &str) -> bool {
     find(program).is_some()

@@ -18,6 +18,7 @@ mod custom_seccomp;
 mod defaults;
 mod detached;
 mod devices;
+mod differential;
 mod ending;
 mod errors;
 mod events;
@@ -130,6 +131,7 @@ fn main() {
         defaults::tests(),
         detached::tests(),
         devices::tests(),
+        differential::tests(),
         ending::tests(),
         errors::tests(),
         events::tests(),
