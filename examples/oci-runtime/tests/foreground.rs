@@ -108,8 +108,9 @@ impl Person {
     }
 }
 
-const SCRIPT: &str =
-    "trap 'echo changed' WINCH; echo ready; read line; echo \"got $line\"; stty size; echo \"\n\"; exit 7";
+/// The signal interrupts a `read` that waits, which has read nothing then.
+const SCRIPT: &str = "trap 'echo changed' WINCH; echo ready; while [ -z \"$line\" ]; do read line; done; \
+                      echo \"got $line\"; stty size; echo \"\n\"; exit 7";
 
 /// The same for `run` and `exec`: the script has been started.
 fn use_terminal(mut person: Person, mut child: Child, before: &Termios, bundle: &Bundle, pid_file: &Path) {

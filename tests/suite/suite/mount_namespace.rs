@@ -31,8 +31,15 @@ fn number(process: &str) -> u64 {
     fs::metadata(format!("/proc/{process}/ns/mnt")).expect("look at a mount namespace").ino()
 }
 
-fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").expect("read the mount table")
+/// The host's, without the pins of other nodes: those of the tests that run at the same time come and go.
+fn mounts(fixture: &Fixture) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("read the mount table");
+    let own = fixture.options.state_dir.join("pins").display().to_string();
+    let of_others = |line: &&str| {
+        line.contains(" - nsfs ")
+            && line.split(' ').nth(4).is_some_and(|point| point.ends_with("/pins") && point != own)
+    };
+    table.lines().filter(|line| !of_others(line)).map(str::to_string).collect()
 }
 
 /// What is in a root filesystem of a test, and nowhere else: a mount over a directory that every machine has.
@@ -52,17 +59,17 @@ fn start(pod: &Pod, spec: &ContainerSpec) -> pericarp::Result<Container> {
 fn the_hosts_namespace_gets_nothing_of_a_container() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
-    let before = mounts();
+    let before = mounts(&fixture);
     let spec = marked(script("main", "exec sleep 1000"), &fixture).mount_namespace(MountNamespace::Host);
     let container = start(&pod, &spec)?;
     let pid = container.pid().to_string();
     assert_eq!(number(&pid), number("self"));
-    assert_eq!(mounts(), before, "nothing of it is in the host's table");
+    assert_eq!(mounts(&fixture), before, "nothing of it is in the host's table");
     assert!(!Path::new("/usr/mark").exists() && !Path::new("/usr/own").exists());
     let text = fs::read_to_string(format!("/proc/{pid}/root/usr/mark"))?;
     assert_eq!(text, "of the container\n");
     container.remove()?;
-    assert_eq!(mounts(), before);
+    assert_eq!(mounts(&fixture), before);
     // Its own processes, its own root, and mounts that no list has.
     let look = "cat /usr/mark; echo $$; wc -l </proc/self/mountinfo; touch /usr/own/file && echo writable;
         ls -a / | grep -c . >/dev/null && ls /dev/null; readlink /proc/1/exe >/dev/null && echo first";

@@ -3,9 +3,10 @@
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use pericarp::spec::{PidMode, Security};
-use pericarp::{ContainerSpec, ErrorKind, ExecSpec, Mount, Pod, PodSpec};
+use pericarp::{ContainerSpec, ErrorKind, ExecSpec, ExitStatus, Mount, Pod, PodSpec};
 
 use super::{attribute, exec_output, program};
 use crate::exec::{said, sleeper};
@@ -211,7 +212,9 @@ fn a_container_whose_profile_takes_no_signals_ends() -> Outcome {
     let pid = container.pid();
     let error = container.signal(libc::SIGTERM).expect_err("a signal went through");
     assert_eq!((error.kind(), error.errno()), (ErrorKind::PermissionDenied, Some(libc::EACCES)), "{error}");
-    container.remove()?;
+    let status = container.stop(Duration::from_secs(1000))?;
+    assert_eq!(status, ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false });
     assert!(fs::metadata(format!("/proc/{pid}")).is_err(), "process {pid} is still there");
+    container.remove()?;
     PASS
 }
