@@ -53,10 +53,10 @@ pub unsafe extern "C" fn pericarp_pod_update_all_json(
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
         let pod = caller.handle(pod, "pod")?;
-        let resources: Resources = json::read(caller.text(json, "json")?)?;
-        let containers: BTreeMap<String, Resources> =
-            json::read(caller.text(containers_json, "containers_json")?)?;
-        pod.pod.update_all(&resources, &containers)?;
+        let (json, containers) =
+            (caller.text(json, "json")?, caller.text(containers_json, "containers_json")?);
+        let containers: BTreeMap<String, Resources> = json::read(containers)?;
+        pod.pod.update_all(&json::read(json)?, &containers)?;
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
+use super::thread::with_all_signals_blocked;
 use super::{Result, check};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
@@ -47,20 +48,22 @@ struct Attach {
 }
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> Result<libc::c_long> {
-    // The kernel's verifier gives up with EAGAIN when a signal is pending for the thread. It is handled before the next
-    // attempt; the bound is for a host program that gets them faster than programs are verified.
-    const ATTEMPTS: usize = 100;
-    let mut attempt = 1;
-    loop {
+    let call = || {
         // SAFETY: the attributes have the kernel's layout, their size is given, and they outlive the call.
-        let result = check(unsafe {
+        check(unsafe {
             libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
-        });
-        match result {
-            Err(nix::errno::Errno::EAGAIN) if attempt < ATTEMPTS => attempt += 1,
+        })
+    };
+    // The kernel's verifier gives up with EAGAIN when a signal is pending for the thread, which is handled before the next
+    // attempt. A host program that gets them faster than programs are verified waits for the last one.
+    const ATTEMPTS: usize = 10;
+    for _ in 0..ATTEMPTS {
+        match call() {
+            Err(nix::errno::Errno::EAGAIN) => {}
             result => return result,
         }
     }
+    with_all_signals_blocked(call)
 }
 
 /// Loads a program that decides about device access.

@@ -156,10 +156,10 @@ fn a_limit_of_memory_in_kubernetes_terms_ends_the_whole_container() -> Outcome {
 }
 
 /// The kernel weighs a device only when it is told to, for all of the machine.
-struct Weighed(std::path::PathBuf, String);
+pub struct Weighed(std::path::PathBuf, String);
 
 impl Weighed {
-    fn on(device: &str) -> Option<Weighed> {
+    pub fn on(device: &str) -> Option<Weighed> {
         let file = cgroup2_mounts().into_iter().next()?.join("io.cost.qos");
         fs::write(&file, format!("{device} enable=1")).ok()?;
         Some(Weighed(file, device.to_string()))

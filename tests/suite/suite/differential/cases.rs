@@ -136,7 +136,7 @@ pub fn block_io(machine: &Machine) -> Vec<Case> {
         }),
         json!({ "throttleReadBpsDevice": [{ "major": 4000, "minor": 7, "rate": 1 }] }),
         json!({ "weight": 100, "throttleReadBpsDevice": rate(1 << 20) }),
-        json!({ "weightDevice": [{ "major": major, "minor": minor, "weight": 500 }] }),
+        json!({ "weightDevice": [{ "major": major2, "minor": minor2, "weight": 500 }] }),
         json!({ "weight": 100, "leafWeight": 100 }),
     ];
     each("blockIO", weights.into_iter().chain(throttles))

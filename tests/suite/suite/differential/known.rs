@@ -139,8 +139,15 @@ const ROWS: &[Row] = &[
         who: RUNC,
         until: None,
         when: |asked| at(asked, "blockIO.weightDevice").is_some(),
-        effect: Effect::Files(|_| Vec::new()),
+        effect: Effect::Files(|_| vec![("io.weight", "default 100".into())]),
         why: "without the BFQ scheduler it leaves weights of devices out silently",
+    },
+    Row {
+        who: CRUN,
+        until: None,
+        when: |asked| at(asked, "blockIO.weightDevice").is_some(),
+        effect: Effect::Refuse,
+        why: "it does not find io.weight for a device, where it does for the default",
     },
     Row {
         who: RUNC,

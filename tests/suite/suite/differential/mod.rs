@@ -21,6 +21,7 @@ use std::{env, fs};
 use pericarp::{ContainerSpec, Pod};
 use serde_json::{Value, json};
 
+use crate::biting::Weighed;
 use crate::support::{Fixture, Outcome, PASS, leaks, skip};
 use cases::Case;
 use runtime::Runtime;
@@ -135,6 +136,9 @@ struct Work {
     machine: Machine,
     /// The files of a cgroup that nobody has written to: what a file says whose controller a runtime does not enable.
     untouched: Files,
+    /// The second device, of which the kernel takes weights then. It goes on to do so for ever, and what other tests look
+    /// for at the first one is an error.
+    _weighed: Weighed,
 }
 
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -155,12 +159,15 @@ impl Work {
         let untouched = limits(&probe);
         fs::remove_dir(&probe).expect("remove a cgroup");
         let device = |name| block_device(name).unwrap_or_else(|| panic!("the guest has no {name}"));
+        let devices = [device("vdb"), device("vdc")];
+        let weighed = Weighed::on(&format!("{}:{}", devices[1].0, devices[1].1));
         Work {
             bundle,
             state: fixture.path("state"),
             parent,
-            machine: Machine { devices: [device("vdb"), device("vdc")] },
+            machine: Machine { devices },
             untouched,
+            _weighed: weighed.expect("the kernel weighs devices"),
         }
     }
 
