@@ -327,7 +327,7 @@ fn killed(state_dir: &str, root: &Path) {
         let before = children();
         let kill = hook(&format!(
             "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); group=$(sed -n 's/^0:://p' /proc/$pid/cgroup); \
-             top=$(sed -n 's/.* \\([^ ]*\\) [^ ]* - cgroup2 .*/\\1/p' /proc/self/mountinfo | head -1); \
+             top=$(grep ' - cgroup2 ' /proc/self/mountinfo | head -n 1 | cut -d ' ' -f 5); \
              grep {whom} $pid $top$group/cgroup.procs | xargs kill -KILL"
         ));
         let spec = with_machine(ContainerSpec::new("a", Rootfs::directory(root)).args(["/bin/true"]));
