@@ -1823,6 +1823,21 @@ int pericarp_pod_update_json(const pericarp_pod_t *pod,
                              pericarp_error_t **err);
 
 /**
+ * Changes limits of a pod as a whole and of containers of it while they run: all of them, or none. `json` is a `Resources`
+ * object for the pod, `containers_json` an object with one for each container, by name. What is left out keeps its
+ * value.
+ *
+ * Ownership: the caller keeps `pod` and the texts.
+ * Errors: as `pericarp_pod_update_json`; `NOT_FOUND` for a container that the pod does not have.
+ * Threads: any.
+ * Rust: `Pod::update_all`.
+ */
+int pericarp_pod_update_all_json(const pericarp_pod_t *pod,
+                                 const char *json,
+                                 const char *containers_json,
+                                 pericarp_error_t **err);
+
+/**
  * Whether the processes of a container stand still, because it or its pod was frozen: `*out_frozen` is 1 or 0.
  *
  * Ownership: the caller keeps `container`.

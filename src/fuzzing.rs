@@ -20,3 +20,8 @@ pub fn seccomp(bytes: &[u8]) {
 pub fn oci(json: &[u8]) {
     crate::container::plan::fuzzing::oci(json);
 }
+
+/// Amounts, requests and limits of Kubernetes, up to the limits of cgroups.
+pub fn kubernetes(json: &[u8]) {
+    crate::spec::kubernetes::fuzzing::input(json);
+}

@@ -17,7 +17,7 @@ const fn pod(life: Life, members: u32, program: Program) -> Work {
     Work::Pod { life, members, program }
 }
 
-pub const CASES: [Case; 8] = [
+pub const CASES: [Case; 9] = [
     Case {
         name: "pod",
         what: "a pod without containers, made and removed; it would outlive its maker",
@@ -42,6 +42,13 @@ pub const CASES: [Case; 8] = [
         name: "container-unfiltered",
         what: "as container, without a system call filter: what the default filter takes is the difference",
         work: Work::Container { program: Program::Unfiltered },
+    },
+    Case {
+        name: "container-full",
+        what: "as container-busybox, with one of each of what a configuration may ask for: an ordinary user with groups, umask and an \
+               ambient capability, resource limits, OOM score, I/O priority, scheduler, a read-only root, a directory, a \
+               file and a tmpfs mounted, a device and a rule for it",
+        work: Work::Container { program: Program::Full },
     },
     Case {
         name: "single",

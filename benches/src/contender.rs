@@ -18,6 +18,8 @@ pub enum Program {
     Busybox,
     /// The tiny one, in a container without a system call filter.
     Unfiltered,
+    /// `/bin/busybox true`, in a container with all that `crate::full` has.
+    Full,
 }
 
 /// Whether a pod outlives the program that made it.
@@ -57,9 +59,9 @@ pub trait Contender {
         })
     }
 
-    /// Runs `/bin/busybox sh -c script` in a container of the standing pod and returns what it wrote to stdout, so
-    /// that the isolation can be looked at; `None` when the contender cannot.
-    fn shell(&mut self, _script: &str) -> Result<Option<String>> {
+    /// Runs `/bin/busybox sh -c script` in a container of the standing pod, which is as for `program`, and returns what it
+    /// wrote to stdout, so that the isolation can be looked at; `None` when the contender cannot.
+    fn shell(&mut self, _program: Program, _script: &str) -> Result<Option<String>> {
         Ok(None)
     }
 }
@@ -86,6 +88,7 @@ impl fmt::Display for Work {
             Program::Tiny => 't',
             Program::Busybox => 'b',
             Program::Unfiltered => 'u',
+            Program::Full => 'f',
         };
         match self {
             Work::Container { program } => write!(f, "c{}", letter(program)),
@@ -107,6 +110,7 @@ impl FromStr for Work {
             "t" => Program::Tiny,
             "b" => Program::Busybox,
             "u" => Program::Unfiltered,
+            "f" => Program::Full,
             _ => return Err(unknown().into()),
         };
         let life = match kind {
@@ -130,6 +134,7 @@ mod tests {
             Work::Container { program: Program::Tiny },
             Work::Container { program: Program::Busybox },
             Work::Container { program: Program::Unfiltered },
+            Work::Container { program: Program::Full },
             pod(Life::Durable, 0, Program::Tiny),
             pod(Life::Ephemeral, 12, Program::Busybox),
         ] {

@@ -6,6 +6,7 @@ mod case;
 mod contender;
 mod cpu;
 mod floor;
+mod full;
 mod interrupt;
 mod oci;
 mod peers;

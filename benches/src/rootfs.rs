@@ -19,6 +19,7 @@ pub fn build(root: &Path) -> Result<()> {
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     fs::write(root.join("etc/group"), "root:x:0:\n")?;
+    fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n")?;
     Ok(())
 }
 

@@ -108,9 +108,12 @@ func (o EventOptions) spec() map[string]any {
 // Events is a subscription. C is closed when the context is done, when the pod was removed, and when something failed,
 // which Err tells then.
 type Events struct {
-	C      <-chan Event
-	mutex  sync.Mutex
-	failed error
+	C <-chan Event
+	// Sources are what it hears of: "containers", "freezer", "memory" and "pressure". What this machine cannot tell, and
+	// what was not asked for, is not among them.
+	Sources []string
+	mutex   sync.Mutex
+	failed  error
 }
 
 // Err is why C was closed: nil if the pod was removed, and the context's error if that is done.
@@ -136,13 +139,21 @@ func (p *Pod) Events(ctx context.Context, options EventOptions) (*Events, error)
 		return nil, err
 	}
 	source := &eventSource{handle: handle[C.pericarp_events_t]{pointer: pointer}}
+	var sources []string
+	err = source.handle.json(&sources, func(events *C.pericarp_events_t, text **C.char, err **C.pericarp_error_t) C.int {
+		return C.pericarp_events_sources(events, text, err)
+	})
+	if err != nil {
+		source.close()
+		return nil, err
+	}
 	poll, err := source.pollable()
 	if err != nil {
 		source.close()
 		return nil, err
 	}
 	channel := make(chan Event)
-	events := &Events{C: channel}
+	events := &Events{C: channel, Sources: sources}
 	go func() {
 		err := source.pump(ctx, poll, channel)
 		events.mutex.Lock()

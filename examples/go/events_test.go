@@ -42,6 +42,7 @@ func TestEvents(t *testing.T) {
 		for range events.C {
 		}
 	}()
+	equal(t, events.Sources[0], "containers")
 	quick, err := pod.CreateContainer(script("quick", "exit 7"))
 	must(t, err)
 	closed(t, quick)

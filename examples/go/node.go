@@ -6,13 +6,28 @@ package pericarp
 */
 import "C"
 
-import "unsafe"
+import (
+	"encoding/json"
+	"unsafe"
+)
 
 // Options say how to open a node. What is empty is the library's default.
 type Options struct {
 	StateDir   string // where the node keeps its state: /run/pericarp
 	CgroupName string // a cgroup below the root of the cgroup v2 mount: pericarp
 	CgroupPath string // instead of CgroupName: the absolute path of a cgroup that is there
+
+	// SingleID makes the node an ordinary user's, who needs no privilege: in its pods this user is root, and nobody else
+	// exists. Its pods live as long as the program.
+	SingleID bool
+	// SubordinateIDs is the same with more users, whose ids /etc/subuid and /etc/subgid give to this one. The programs
+	// newuidmap and newgidmap are run for that.
+	SubordinateIDs bool
+	// SubIDUser is whose ranges of /etc/subuid and /etc/subgid pods get ids from that ask for some: pericarp or containers.
+	SubIDUser string
+
+	// Admission refuses pods whose requests do not fit into what is left. Nil admits all.
+	Admission *Admission
 }
 
 // Node is the pods of this machine under one state directory. Several programs may open the same.
@@ -23,6 +38,20 @@ func Open(options Options) (*Node, error) {
 	given := (*C.pericarp_node_options_t)(C.calloc(1, C.sizeof_pericarp_node_options_t))
 	defer C.free(unsafe.Pointer(given))
 	given.size = C.sizeof_pericarp_node_options_t
+	if options.SingleID {
+		given.flags |= C.PERICARP_NODE_SINGLE_ID
+	}
+	if options.SubordinateIDs {
+		given.flags |= C.PERICARP_NODE_SUBORDINATE_IDS
+	}
+	admission := ""
+	if options.Admission != nil {
+		text, err := json.Marshal(options.Admission)
+		if err != nil {
+			return nil, err
+		}
+		admission = string(text)
+	}
 	for _, field := range []struct {
 		text  string
 		place **C.char
@@ -30,6 +59,8 @@ func Open(options Options) (*Node, error) {
 		{options.StateDir, &given.state_dir},
 		{options.CgroupName, &given.cgroup_name},
 		{options.CgroupPath, &given.cgroup_path},
+		{options.SubIDUser, &given.subid_user},
+		{admission, &given.admission},
 	} {
 		if field.text != "" {
 			text, free := cString(field.text)

@@ -1,8 +1,11 @@
 package pericarp_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"pericarp"
 )
@@ -60,4 +63,44 @@ func TestStats(t *testing.T) {
 	}
 	none := pericarp.StatsOptions{Filesystems: &pericarp.FilesystemOptions{}}
 	refused(t, pod.StatsJSON(none, &whole), pericarp.InvalidSpec)
+}
+
+// Every key that the library tells has its place in the types.
+func TestStatsHaveTypes(t *testing.T) {
+	pod := pod(t)
+	container := started(t, pod, script("main", forever))
+	must(t, container.Freeze())
+	options := pericarp.StatsOptions{Limits: true, Filesystems: &pericarp.FilesystemOptions{MaxFiles: 100}}
+	node, err := pod.Node()
+	must(t, err)
+	closed(t, node)
+	var text json.RawMessage
+	must(t, node.StatsJSON(options, &text))
+	strict := json.NewDecoder(bytes.NewReader(text))
+	strict.DisallowUnknownFields()
+	must(t, strict.Decode(new(pericarp.NodeStats)))
+
+	all, err := node.Stats(options)
+	must(t, err)
+	whole, err := pod.Stats(options)
+	must(t, err)
+	alone, err := container.StatsWith(options)
+	must(t, err)
+	equal(t, len(all.Pods), 1)
+	equal(t, whole.ID, pod.ID())
+	equal(t, whole.CreatedAt.Time(), pod.CreatedAt().Truncate(time.Microsecond))
+	equal(t, all.Pods[0].Containers[0].Cgroup.CPU, alone.Cgroup.CPU)
+	equal(t, whole.Containers[0].Cgroup.CPU, alone.Cgroup.CPU)
+	quick, err := container.Stats()
+	must(t, err)
+	equal(t, alone.Cgroup.CPU.Usage.Duration(), *quick.CPU)
+	equal(t, alone.Cgroup.Processes, quick.Processes)
+	equal(t, alone.Cgroup.Memory == nil, quick.Memory == nil)
+	equal(t, whole.Network[0].Name, "lo")
+	if alone.WritableLayer == nil || alone.WritableLayer.CapacityBytes == 0 || all.Machine.MemoryBytes == nil {
+		t.Fatal(alone.WritableLayer, all.Machine)
+	}
+	if memory := alone.Cgroup.Memory; memory != nil {
+		equal(t, *memory.Limit, pericarp.Limit{Max: true})
+	}
 }

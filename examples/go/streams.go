@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Streams are open files as the standard streams of a container. They stay the caller's, who may close them when the
+// Streams are open files as the standard streams of a container or process. They stay the caller's, who may close them when the
 // container is made. What is nil is as the specification says. A terminal is refused.
 type Streams struct {
 	Stdin, Stdout, Stderr *os.File
@@ -82,11 +82,16 @@ func (c *Container) take(stream string, call func(*C.pericarp_container_t, *C.in
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.SetNonblock(int(fd), true); err != nil {
-		syscall.Close(int(fd))
+	return polled(int(fd), c.name+"."+stream)
+}
+
+// polled makes a file of a descriptor that is this program's own, for Go's poller.
+func polled(fd int, name string) (*os.File, error) {
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		syscall.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	return os.NewFile(uintptr(fd), c.name+"."+stream), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 // Stdin takes the other end of a standard input that the specification asked for as "pipe". Closing it is the end of

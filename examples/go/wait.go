@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// ExitStatus is how a container ended.
+// ExitStatus is how a container or a process ended.
 type ExitStatus struct {
 	Code       int            // the exit code, if Signal is 0
 	Signal     syscall.Signal // the signal that ended it
@@ -124,6 +124,11 @@ func (c *Container) Wait(ctx context.Context) (ExitStatus, error) {
 	if err != nil {
 		return ExitStatus{}, err
 	}
+	return await(ctx, poll, c.TryWait)
+}
+
+// await waits with Go's poller until a process has ended, or the context is done. It closes the file.
+func await(ctx context.Context, poll *os.File, try func() (ExitStatus, bool, error)) (ExitStatus, error) {
 	defer poll.Close()
 	over := make(chan struct{})
 	defer close(over)
@@ -142,7 +147,7 @@ func (c *Container) Wait(ctx context.Context) (ExitStatus, error) {
 	var failed error
 	err = connection.Read(func(uintptr) bool {
 		var ended bool
-		status, ended, failed = c.TryWait()
+		status, ended, failed = try()
 		return ended || failed != nil
 	})
 	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
@@ -154,8 +159,7 @@ func (c *Container) Wait(ctx context.Context) (ExitStatus, error) {
 	return status, failed
 }
 
-// pollable makes a file that Go's poller can wait for: an epoll(7) instance with the pidfd in it. The pidfd itself
-// would have to be made non-blocking, and a copy of it shares that with the library's.
+// pollable makes a file that Go's poller can wait for.
 func (c *Container) pollable() (*os.File, error) {
 	var fd C.int
 	err := c.handle.use(func(container *C.pericarp_container_t, err **C.pericarp_error_t) C.int {
@@ -164,14 +168,20 @@ func (c *Container) pollable() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	return pollPidfd(int(fd), c.name)
+}
+
+// pollPidfd makes an epoll(7) instance with a pidfd in it, which Go's poller can wait for, and closes the pidfd. That one
+// would have to be made non-blocking, and a copy of it shares that with the library's.
+func pollPidfd(fd int, name string) (*os.File, error) {
 	// The library has its own descriptor of the process, which keeps the entry in the set.
-	defer syscall.Close(int(fd))
+	defer syscall.Close(fd)
 	set, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
-	err = syscall.EpollCtl(set, syscall.EPOLL_CTL_ADD, int(fd), &event)
+	err = syscall.EpollCtl(set, syscall.EPOLL_CTL_ADD, fd, &event)
 	if err == nil {
 		err = syscall.SetNonblock(set, true)
 	}
@@ -179,5 +189,5 @@ func (c *Container) pollable() (*os.File, error) {
 		syscall.Close(set)
 		return nil, os.NewSyscallError("epoll_ctl", err)
 	}
-	return os.NewFile(uintptr(set), c.name+".pidfd"), nil
+	return os.NewFile(uintptr(set), name+".pidfd"), nil
 }

@@ -1,5 +1,6 @@
 //! Changing limits of what runs.
 
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 
 use pericarp::Resources;
@@ -29,6 +30,33 @@ pub unsafe extern "C" fn pericarp_pod_update_json(
         let pod = caller.handle(pod, "pod")?;
         let resources: Resources = json::read(caller.text(json, "json")?)?;
         pod.pod.update(&resources)?;
+        Ok(())
+    })
+}
+
+/// Changes limits of a pod as a whole and of containers of it while they run: all of them, or none. `json` is a `Resources`
+/// object for the pod, `containers_json` an object with one for each container, by name. What is left out keeps its
+/// value.
+///
+/// Ownership: the caller keeps `pod` and the texts.
+/// Errors: as `pericarp_pod_update_json`; `NOT_FOUND` for a container that the pod does not have.
+/// Threads: any.
+/// Rust: `Pod::update_all`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_pod_update_all_json(
+    pod: *const pericarp_pod_t,
+    json: *const c_char,
+    containers_json: *const c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let pod = caller.handle(pod, "pod")?;
+        let resources: Resources = json::read(caller.text(json, "json")?)?;
+        let containers: BTreeMap<String, Resources> =
+            json::read(caller.text(containers_json, "containers_json")?)?;
+        pod.pod.update_all(&resources, &containers)?;
         Ok(())
     })
 }

@@ -10,6 +10,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::{Context, Error, Result};
 use crate::spec::{DeviceAccess, DeviceRule, DeviceRuleKind};
@@ -81,6 +82,44 @@ impl DeviceGuard {
     pub(super) fn attach(&self, cgroup: impl AsFd, path: &Path) -> Result<()> {
         let Some(program) = &self.0 else { return Ok(()) };
         attach_device_program(program, cgroup).step("guard the devices of cgroup", path.display())
+    }
+}
+
+/// The programs of a node. The kernel takes as long to check one as to make half a container, and a node's containers
+/// have few sets of rules.
+#[derive(Debug)]
+pub(super) struct Guards {
+    /// For containers without rules of their own.
+    default: Arc<DeviceGuard>,
+    /// The latest ones come last.
+    others: Mutex<Vec<(Vec<DeviceRule>, Arc<DeviceGuard>)>>,
+}
+
+impl Guards {
+    /// Each is a descriptor of the host program.
+    const CAPACITY: usize = 8;
+
+    pub(super) fn new(default: DeviceGuard) -> Self {
+        Guards { default: Arc::new(default), others: Mutex::default() }
+    }
+
+    pub(super) fn get(&self, rules: &[DeviceRule]) -> Result<Arc<DeviceGuard>> {
+        if rules.is_empty() {
+            return Ok(Arc::clone(&self.default));
+        }
+        // The list is whole at every moment, so a panic of another thread cannot have left it in pieces.
+        let lock = || self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, guard)) = lock().iter().find(|(others, _)| others == rules) {
+            return Ok(Arc::clone(guard));
+        }
+        // Outside the lock: two threads may both load one.
+        let guard = Arc::new(DeviceGuard::load(rules)?);
+        let mut others = lock();
+        if others.len() >= Self::CAPACITY {
+            others.remove(0);
+        }
+        others.push((rules.to_vec(), Arc::clone(&guard)));
+        Ok(guard)
     }
 }
 

@@ -83,9 +83,11 @@ fn optional_controllers_are_enabled_on_demand() {
     }
     let web = pod.create_child("web", &huge).unwrap();
     assert_eq!(read(&web, "hugetlb.2MB.max"), "4194304");
+    assert_eq!(read(&web, "hugetlb.2MB.rsvd.max"), "4194304");
     let opened = node.tree.open_pod("pod").unwrap().unwrap();
     opened.open_child("web").unwrap().unwrap().update(&json(r#"{"hugetlb": {"2MB": "max"}}"#)).unwrap();
     assert_eq!(read(&web, "hugetlb.2MB.max"), "max");
+    assert_eq!(read(&web, "hugetlb.2MB.rsvd.max"), "max");
     let error = pod.create_child("log", &json(r#"{"hugetlb": {"3MB": 0}}"#)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(pod.children().unwrap(), ["web"], "what was refused was not made");

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use super::controller::Controller;
 use super::dir::DIRECTORY;
 use super::*;
 use crate::error::ErrorKind;
-use crate::spec::Resources;
+use crate::spec::{DeviceAccess, DeviceRule, DeviceRuleKind, Resources};
 
 /// A parent of one test's own, removed when the test ends, however it ends.
 pub(super) struct Node {
@@ -209,6 +210,20 @@ fn remove_tree_takes_everything_however_deep() {
     for process in &mut processes {
         assert_eq!(process.signal(), Some(libc::SIGKILL));
     }
+}
+
+#[test]
+fn programs_that_guard_devices_are_loaded_once_and_few_are_kept() {
+    let Some(node) = Node::new() else { return };
+    let rules = |minor| [DeviceRule::allow(DeviceRuleKind::Char, Some(10), Some(minor), DeviceAccess::ALL)];
+    let get = |minor| node.tree.device_guard(&rules(minor)).unwrap();
+    let first = get(0);
+    assert!(Arc::ptr_eq(&first, &get(0)));
+    assert!(!Arc::ptr_eq(&first, &get(1)));
+    assert!(!Arc::ptr_eq(&first, &node.tree.device_guard(&[]).unwrap()));
+    (2..9).for_each(|minor| drop(get(minor)));
+    assert_eq!(Arc::strong_count(&first), 1, "it went when the ninth came");
+    assert!(!Arc::ptr_eq(&first, &get(0)));
 }
 
 #[test]

@@ -44,12 +44,12 @@ mod kernel_limit_tests;
 mod kernel_tests;
 
 pub(crate) use controller::{Controller, ControllerSet};
-pub(crate) use devices::DeviceGuard;
 pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;
 pub(crate) use place::check_path;
 pub(crate) use resize::{Change, resize};
 pub(crate) use tree::{Tree, no_cgroups};
+pub(crate) use update::update_all;
 pub(crate) use validate::validate;
 pub(crate) use watch::MemoryCounts;

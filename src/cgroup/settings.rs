@@ -62,11 +62,15 @@ pub(super) fn settings(resources: &Resources) -> Vec<Setting> {
     for (device, max) in rdma {
         set(Controller::Rdma, "rdma.max", Some(rdma_max(device, max)));
     }
-    list.extend(hugetlb.iter().map(|(size, limit)| Setting {
-        controller: Some(Controller::Hugetlb),
-        file: format!("hugetlb.{size}.max").into(),
-        value: limit.to_string(),
-    }));
+    // What is reserved is bounded, too: mmap(2) refuses what is too much then, where only the bound of what is used would
+    // have the program killed by SIGBUS when it touches its memory.
+    for (size, limit) in hugetlb {
+        list.extend(["max", "rsvd.max"].map(|bound| Setting {
+            controller: Some(Controller::Hugetlb),
+            file: format!("hugetlb.{size}.{bound}").into(),
+            value: limit.to_string(),
+        }));
+    }
     for (file, value) in unified {
         list.extend(value.split('\n').filter(|line| !line.is_empty()).map(|line| Setting {
             controller: Controller::of_file(file),
@@ -234,6 +238,7 @@ mod tests {
                 "misc: misc.max=sev 3",
                 "rdma: rdma.max=mlx5_0 hca_handle=2 hca_object=max",
                 "hugetlb: hugetlb.2MB.max=4194304",
+                "hugetlb: hugetlb.2MB.rsvd.max=4194304",
                 "cgroup.max.depth=2",
                 "memory: memory.zswap.max=0",
                 "misc: misc.max=a 1",

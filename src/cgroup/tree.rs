@@ -7,14 +7,14 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::controller::{Controller, ControllerSet};
-use super::devices::DeviceGuard;
+use super::devices::{DeviceGuard, Guards};
 use super::dir::Dir;
 use super::group::Cgroup;
 use super::lack::Controls;
 use super::mounts::{open_cgroup2, open_cgroup2_dir};
 use super::parent::{CgroupParent, components};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::Resources;
+use crate::spec::{DeviceRule, Resources};
 
 /// The cgroup of a node. Dropping it closes its descriptor and does nothing else.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub(crate) struct Tree {
     available: ControllerSet,
     /// Whether the parent was made by this very call of [`Tree::open`].
     made: bool,
-    /// Decides which devices containers without rules of their own may use.
-    guard: DeviceGuard,
+    /// Decide which devices containers may use: those without rules of their own first, then what was asked for last.
+    guards: Guards,
 }
 
 impl Tree {
@@ -64,7 +64,7 @@ impl Tree {
                     controllers,
                     available,
                     made: false,
-                    guard: DeviceGuard::none(),
+                    guards: Guards::new(DeviceGuard::none()),
                 });
             }
             CgroupParent::Path(path) => {
@@ -84,7 +84,7 @@ impl Tree {
         }
         let controllers = controls.enabled();
         dir.set_subtree(Arc::new(controls));
-        Ok(Tree { dir: Some(dir), controllers, available, made, guard })
+        Ok(Tree { dir: Some(dir), controllers, available, made, guards: Guards::new(guard) })
     }
 
     /// The parent.
@@ -152,9 +152,9 @@ impl Tree {
         self.dir.as_ref().map_or(Path::new(""), |dir| dir.path())
     }
 
-    /// Decides which devices containers without rules of their own may use.
-    pub(crate) fn device_guard(&self) -> &DeviceGuard {
-        &self.guard
+    /// Decides which devices a container with these rules may use.
+    pub(crate) fn device_guard(&self, rules: &[DeviceRule]) -> Result<Arc<DeviceGuard>> {
+        self.guards.get(rules)
     }
 
     /// The controllers that limits can ask for besides those that pods and containers have.

@@ -10,6 +10,10 @@ impl Cgroup {
     /// Applies limits. Fields that are `None` keep what they have. When one is refused, those before it get back the
     /// values that they had.
     pub(crate) fn update(&self, resources: &Resources) -> Result<()> {
+        update_all([(self, resources)])
+    }
+
+    fn update_in<'a>(&'a self, journal: &mut Journal<'a>, resources: &Resources) -> Result<()> {
         let settings = settings(resources);
         if let (Some(parent), false) = (self.dir.parent(), settings.is_empty()) {
             optional::enable_for(parent, &settings, self.path())?;
@@ -17,12 +21,17 @@ impl Cgroup {
                 settings.iter().filter(|setting| setting.is_always()).cloned().collect();
             parent.subtree()?.require(&always, self.path())?;
         }
-        let mut journal = Journal::default();
-        settings
-            .iter()
-            .try_for_each(|setting| journal.write(self, setting))
-            .map_err(|error| journal.undo(error))
+        settings.iter().try_for_each(|setting| journal.write(self, setting))
     }
+}
+
+/// The same for several cgroups in this order: when one is refused, all get back the values that they had.
+pub(crate) fn update_all<'a>(changes: impl IntoIterator<Item = (&'a Cgroup, &'a Resources)>) -> Result<()> {
+    let mut journal = Journal::default();
+    changes
+        .into_iter()
+        .try_for_each(|(cgroup, resources)| cgroup.update_in(&mut journal, resources))
+        .map_err(|error| journal.undo(error))
 }
 
 /// What has been written, with what was there before.

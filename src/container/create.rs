@@ -15,7 +15,7 @@ use super::plan::{self, Plan};
 use super::source::Opener;
 use super::stdio;
 use super::{Container, ExitStatus, Inner, Started, Terminal};
-use crate::cgroup::{Cgroup, DeviceGuard, no_cgroups};
+use crate::cgroup::{Cgroup, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
@@ -296,15 +296,9 @@ fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Option<Cgroup>> {
     if !pod.0.node.0.cgroups.exists() {
         return Ok(None);
     }
-    let own;
-    let guard = if spec.device_rules.is_empty() {
-        pod.0.node.0.cgroups.device_guard()
-    } else {
-        own = DeviceGuard::load(&spec.device_rules)?;
-        &own
-    };
+    let guard = pod.0.node.0.cgroups.device_guard(&spec.device_rules)?;
     let resources = kubernetes::container_resources(pod, spec)?;
-    pod.cgroup()?.create_guarded(&spec.name, &resources, guard).map(Some)
+    pod.cgroup()?.create_guarded(&spec.name, &resources, &guard).map(Some)
 }
 
 /// What would wait for a thaw that may never come is an error instead.

@@ -414,7 +414,7 @@ impl Container {
         self.0.cgroup.as_ref()
     }
 
-    fn live_cgroup(&self) -> Result<&Cgroup> {
+    pub(crate) fn live_cgroup(&self) -> Result<&Cgroup> {
         if self.has_no_cgroup() {
             return Err(no_cgroups("use the cgroup of"));
         }

@@ -7,7 +7,7 @@ pub(crate) mod guests;
 mod handle;
 mod hooks;
 mod listener;
-mod lsm;
+pub(crate) mod lsm;
 pub(crate) mod plan;
 mod proc_at;
 mod process;

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, openat};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, mkdirat};
@@ -17,6 +18,7 @@ use super::user::{self, UserNamespace};
 use super::{Inner, Pod};
 use super::{kubernetes, netdev, place, reaper};
 use crate::cgroup::{Cgroup, no_cgroups};
+use crate::container::lsm;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
 use crate::spec::kubernetes::ResourceList;
@@ -26,10 +28,11 @@ use crate::spec::{
 };
 use crate::sys::mount::{attr, clone_tree, new_filesystem};
 use crate::sys::namespace::{self, Kind};
-use crate::sys::{loopback, uts};
+use crate::sys::{loopback, uts, xattr};
 
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
+    lsm::can_label(node, spec)?;
     let id = uuid::Uuid::new_v4().to_string();
     let mut attempt = Attempt { node, home: &home, spec, id: &id, cgroup: None, reaper: None, devices: None };
     match attempt.run() {
@@ -181,7 +184,7 @@ fn make_shared(
     let mut mounts: Vec<(String, OwnedFd)> = Vec::new();
     for volume in &spec.volumes {
         let user = user.as_ref();
-        mounts.push((pins::volume(&volume.name), make_volume(&volume.source, user, spec.unmapped_mounts)?));
+        mounts.push((pins::volume(&volume.name), make_volume(spec, &volume.source, user)?));
     }
     match &user {
         None => {
@@ -212,11 +215,14 @@ fn make_shared(
     if spec.namespaces.ipc != NamespaceMode::Host {
         let locked = attr::NOSUID | attr::NODEV | attr::NOEXEC;
         let size = CString::new(spec.shm_size.to_string()).expect("digits have no NUL");
-        let shm = new_tmpfs(&[(c"size", &size), (c"mode", c"1777")], locked, user.as_ref())
-            .step("make", "the tmpfs of /dev/shm")?;
+        let options = [(c"size", size.as_c_str()), (c"mode", c"1777")];
+        let shm = new_tmpfs(spec, "the tmpfs of /dev/shm", &options, locked, user.as_ref())?;
         make_ipc(node, shm.as_fd(), spec, user.as_ref())?;
         mounts.push((pins::SHM.to_string(), shm));
         let mqueue = new_filesystem(c"mqueue", &[], locked).step("make", "the mqueue filesystem")?;
+        if spec.namespaces.ipc == NamespaceMode::Pod {
+            label_queues(spec, &mqueue)?;
+        }
         mounts.push((pins::MQUEUE.to_string(), mqueue));
     }
     if spec.hostname_files {
@@ -238,16 +244,37 @@ fn make_shared(
     Ok(user.map(|user| user.ids))
 }
 
-/// A tmpfs that belongs to root of the pod.
+/// A tmpfs that belongs to root of the pod, with its label.
 fn new_tmpfs(
+    spec: &PodSpec,
+    what: &'static str,
     options: &[(&CStr, &CStr)],
     attributes: u64,
     user: Option<&UserNamespace>,
-) -> crate::sys::Result<OwnedFd> {
+) -> Result<OwnedFd> {
     let owner = user.map(UserNamespace::owner_options);
     let owner = owner.iter().flatten().map(|(key, value)| (*key, value.as_c_str()));
-    let options: Vec<(&CStr, &CStr)> = options.iter().copied().chain(owner).collect();
-    new_filesystem(c"tmpfs", &options, attributes)
+    let label = spec.mount_label.as_deref().map(|label| CString::new(label).expect("labels have no NUL"));
+    let context = label.iter().map(|label| (c"context", label.as_c_str()));
+    let options: Vec<(&CStr, &CStr)> = options.iter().copied().chain(owner).chain(context).collect();
+    new_filesystem(c"tmpfs", &options, attributes).map_err(|errno| {
+        let error = Error::system(errno, "make").on(what);
+        match &spec.mount_label {
+            Some(label) if errno == Errno::EINVAL => {
+                error.because(format!("the SELinux policy has no such label as {label:?}"))
+            }
+            _ => error,
+        }
+    })
+}
+
+/// The namespace has had its filesystem of queues since it was made, too early for the option of the others.
+fn label_queues(spec: &PodSpec, mqueue: &OwnedFd) -> Result<()> {
+    let Some(label) = &spec.mount_label else { return Ok(()) };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    openat(mqueue, ".", flags, Mode::empty())
+        .and_then(|directory| xattr::set(directory, c"security.selinux", label.as_bytes()))
+        .step("give the directory of message queues the SELinux label", label)
 }
 
 /// Makes the IPC objects that the specification names, in the namespace of this thread.
@@ -294,13 +321,13 @@ fn set_sysctls(node: &Node, spec: &PodSpec, user: Option<&UserNamespace>) -> Res
     })
 }
 
-fn make_volume(source: &VolumeSource, user: Option<&UserNamespace>, unmapped: bool) -> Result<OwnedFd> {
+fn make_volume(spec: &PodSpec, source: &VolumeSource, user: Option<&UserNamespace>) -> Result<OwnedFd> {
     match source {
         VolumeSource::Tmpfs { size, mode } => {
             let size = CString::new(size.to_string()).expect("digits have no NUL");
             let mode = CString::new(format!("{mode:o}")).expect("digits have no NUL");
-            new_tmpfs(&[(c"size", &size), (c"mode", &mode)], attr::NOSUID | attr::NODEV, user)
-                .step("make", "the tmpfs of a volume")
+            let options = [(c"size", size.as_c_str()), (c"mode", mode.as_c_str())];
+            new_tmpfs(spec, "the tmpfs of a volume", &options, attr::NOSUID | attr::NODEV, user)
         }
         VolumeSource::Directory { path } => {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -310,7 +337,7 @@ fn make_volume(source: &VolumeSource, user: Option<&UserNamespace>, unmapped: bo
                     crate::container::set_propagation(&tree, Propagation::Private).map(|()| tree)
                 })
                 .step("clone the mounts at", path.display())?;
-            if let Some(user) = user.filter(|_| !unmapped) {
+            if let Some(user) = user.filter(|_| !spec.unmapped_mounts) {
                 user.map_ids(tree.as_fd())
                     .map_err(|errno| crate::container::not_mapped(errno, path.display()))?;
             }
@@ -321,9 +348,9 @@ fn make_volume(source: &VolumeSource, user: Option<&UserNamespace>, unmapped: bo
 
 /// `/etc/hostname` and `/etc/hosts` of the pod, as the kubelet writes them.
 fn make_etc(spec: &PodSpec, user: Option<&UserNamespace>) -> Result<OwnedFd> {
-    let tmpfs =
-        new_tmpfs(&[(c"size", c"64k"), (c"mode", c"755")], attr::NOSUID | attr::NODEV | attr::NOEXEC, user)
-            .step("make", "the tmpfs of the pod's /etc files")?;
+    let options = [(c"size", c"64k"), (c"mode", c"755")];
+    let locked = attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let tmpfs = new_tmpfs(spec, "the tmpfs of the pod's /etc files", &options, locked, user)?;
     let hostname = spec.effective_hostname();
     let mut hosts = String::from("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     if spec.namespaces.network == NamespaceMode::Pod {

@@ -19,7 +19,7 @@ use crate::cgroup::{Cgroup, no_cgroups};
 use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{self, GARBAGE, Home, Node, PODS};
-use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, Resources, UserMode};
+use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, UserMode};
 use crate::sys;
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
@@ -360,18 +360,6 @@ impl Pod {
             }
         }
         Ok(())
-    }
-
-    /// Changes limits of the pod as a whole while it runs. What is `None` keeps the value that it has;
-    /// [`spec`](Self::spec) still says what the pod was made of.
-    ///
-    /// # Errors
-    /// `InvalidSpec`; `Unsupported` for a limit whose controller this machine lacks; whatever the kernel refused. Then
-    /// no limit is changed.
-    pub fn update(&self, resources: &Resources) -> Result<()> {
-        crate::cgroup::validate(resources)
-            .and_then(|()| self.cgroup()?.update(resources))
-            .map_err(|error| self.error("update", error))
     }
 
     /// Ends all containers of the pod at once and removes all that there is of it. Its name is free again.

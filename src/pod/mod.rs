@@ -14,6 +14,7 @@ mod place;
 mod reaper;
 mod resize;
 pub(crate) mod state;
+mod update;
 mod user;
 
 pub use handle::{NamespaceKind, Pod, PodStatus};

@@ -35,8 +35,8 @@ impl Reaper {
 
 /// Starts it, and keeps its PID namespace and a proc of it in the pins namespace.
 pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
-    let guard = node.0.cgroups.device_guard();
-    let cgroup = pod.create_guarded(CGROUP, &Resources::default(), guard)?;
+    let guard = node.0.cgroups.device_guard(&[])?;
+    let cgroup = pod.create_guarded(CGROUP, &Resources::default(), &guard)?;
     let plan = plan::reaper(spec, node.0.realm.keeps_groups());
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     // One that belongs to the pod's user namespace is made by init, when it is in that.

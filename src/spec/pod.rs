@@ -73,6 +73,11 @@ pub struct PodSpec {
     /// idmapped. Their files then belong inside to whom they belong on the host, mostly to nobody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unmapped_mounts: bool,
+    /// The SELinux label of all files in filesystems that are made for the pod: `/dev/shm`, volumes on tmpfs, its
+    /// `/etc/hosts` and `/etc/hostname`; and of the directory `/dev/mqueue` of an IPC namespace of its own. At most 255
+    /// bytes. For those of a container see [`Security::mount_label`](crate::spec::Security::mount_label).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// An ephemeral pod lives no longer than the program that made it, and no other program can open it.
     #[serde(default)]
     pub ephemeral: bool,
@@ -107,6 +112,7 @@ impl PodSpec {
             cgroup: None,
             ipc: IpcObjects::default(),
             unmapped_mounts: false,
+            mount_label: None,
             ephemeral: false,
         }
     }
@@ -186,6 +192,12 @@ impl PodSpec {
     /// Sets [`unmapped_mounts`](Self::unmapped_mounts).
     pub fn unmapped_mounts(mut self, on: bool) -> Self {
         self.unmapped_mounts = on;
+        self
+    }
+
+    /// Sets [`mount_label`](Self::mount_label).
+    pub fn mount_label(mut self, label: impl Into<String>) -> Self {
+        self.mount_label = Some(label.into());
         self
     }
 

@@ -60,7 +60,8 @@ pub struct Resources {
     pub cpuset: CpusetResources,
     /// Block devices.
     pub io: IoResources,
-    /// `hugetlb.<size>.max` in bytes, by the size of the pages as in the kernel's file names (`"2MB"`, `"1GB"`).
+    /// `hugetlb.<size>.max` and `hugetlb.<size>.rsvd.max` in bytes, by the size of the pages as in the kernel's file
+    /// names (`"2MB"`, `"1GB"`): what is used, and what is reserved by mmap(2).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hugetlb: BTreeMap<String, Limit>,
     /// `rdma.max`, by the name of the device (`"mlx5_0"`).

@@ -30,6 +30,13 @@ pub struct Security {
     /// The SELinux label (security context) that the program runs under.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selinux_label: Option<String>,
+    /// The SELinux label of all files in filesystems that are made for the container: an overlay root, every tmpfs with
+    /// `/dev`, devpts, and [`MountKind::Filesystem`](crate::spec::MountKind::Filesystem). Files of bind mounts and of
+    /// a root directory keep their own labels, what is the pod's has
+    /// [`PodSpec::mount_label`](crate::PodSpec::mount_label), and a mount with the option `context` or `defcontext`
+    /// the label in that. At most 255 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
 }
 
 /// The masked paths of containerd 2.
@@ -60,6 +67,7 @@ impl Default for Security {
             readonly_paths: READONLY_PATHS.iter().map(PathBuf::from).collect(),
             apparmor_profile: None,
             selinux_label: None,
+            mount_label: None,
         }
     }
 }
@@ -92,6 +100,12 @@ impl Security {
     /// Sets [`selinux_label`](Self::selinux_label).
     pub fn selinux_label(mut self, label: impl Into<String>) -> Self {
         self.selinux_label = Some(label.into());
+        self
+    }
+
+    /// Sets [`mount_label`](Self::mount_label).
+    pub fn mount_label(mut self, label: impl Into<String>) -> Self {
+        self.mount_label = Some(label.into());
         self
     }
 }
@@ -347,8 +361,23 @@ impl Security {
                 ));
             }
         }
-        Ok(())
+        self.mount_label.as_deref().map_or(Ok(()), |label| mount_label("security.mountLabel", label))
     }
+}
+
+/// Labels of filesystems are options of mounts: fsconfig(2) takes so much, and mount(2) what has no quotes in it.
+const MAX_MOUNT_LABEL: usize = 255;
+
+/// Checks the label of a filesystem.
+pub(super) fn mount_label(field: &str, label: &str) -> Result<()> {
+    let odd = |c: char| c.is_control() || c == '"';
+    if label.is_empty() || label.len() > MAX_MOUNT_LABEL || label.contains(odd) {
+        return Err(Error::invalid(
+            field,
+            format!("must be 1 to {MAX_MOUNT_LABEL} bytes without control characters and quotes"),
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -151,13 +151,14 @@ fn volume() -> impl Strategy<Value = Volume> {
 }
 
 fn pod() -> impl Strategy<Value = PodSpec> {
-    let names = (any::<String>(), any::<String>(), of(any::<String>()), of(any::<String>()));
+    let label = of(any::<String>());
+    let names = (any::<String>(), any::<String>(), of(any::<String>()), of(any::<String>()), label);
     let maps = (strings(), strings(), strings());
     let flags = (any::<bool>(), any::<bool>(), any::<u64>());
     (names, maps, flags, namespaces(), vec(volume(), 0..3), resources(), ipc()).prop_map(
         |(names, maps, flags, namespaces, volumes, resources, ipc)| {
             let mut pod = PodSpec::new(names.0).namespace(names.1).ipc(ipc).resources(resources);
-            (pod.hostname, pod.domainname) = (names.2, names.3);
+            (pod.hostname, pod.domainname, pod.mount_label) = (names.2, names.3, names.4);
             (pod.labels, pod.annotations, pod.sysctls) = maps;
             (pod.hostname_files, pod.ephemeral, pod.shm_size) = flags;
             (pod.namespaces, pod.volumes) = (namespaces, volumes);
@@ -263,13 +264,14 @@ fn security() -> impl Strategy<Value = Security> {
         },
     );
     let seccomp = process::seccomp();
-    let labels = (of(any::<String>()), of(any::<String>()));
+    let labels = (of(any::<String>()), of(any::<String>()), of(any::<String>()));
     (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3), labels).prop_map(
         |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths, labels)| Security {
             masked_paths,
             readonly_paths,
             apparmor_profile: labels.0,
             selinux_label: labels.1,
+            mount_label: labels.2,
             ..Security::default()
                 .capabilities(capabilities)
                 .no_new_privileges(no_new_privileges)

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path};
 
+use super::security::mount_label;
 use super::*;
 use crate::error::{Error, Result};
 
@@ -101,6 +102,7 @@ impl PodSpec {
                 "means nothing without a user namespace of the pod",
             ));
         }
+        self.mount_label.as_deref().map_or(Ok(()), |label| mount_label("mountLabel", label))?;
         self.validate_sysctls()?;
         if self.shm_size == 0 {
             return Err(Error::invalid("shmSize", "is zero; a tmpfs of size 0 would have no limit"));

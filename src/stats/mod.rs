@@ -1,7 +1,8 @@
 //! What pods and containers use: one call for a node, a pod or a container.
 //!
 //! A reading opens the files of a cgroup relative to its directory, reads each once and closes it: no process is
-//! started, nothing is kept open, and no file is parsed twice. The counters of a pod's network interfaces come over
+//! started, nothing is kept open, and no file is parsed twice. Nodes with many pods are read by several threads, which
+//! end before the call does. The counters of a pod's network interfaces come over
 //! netlink from the pod's own namespace.
 //!
 //! What this machine cannot tell is `None`, never 0.

@@ -1,11 +1,15 @@
 //! From a node to its pods and their containers. Containers are not opened for it: what their directories of state
 //! and cgroups say is enough, and costs a fifth.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sched::{CpuSet, sched_getaffinity};
 use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::unistd::Pid;
 
 use super::network::{self, Shared};
 use super::read::Reader;
@@ -19,10 +23,15 @@ use crate::error::{Context, ErrorKind, Result};
 use crate::node::{self, Node};
 use crate::pod::{Pod, state};
 use crate::spec::{Rootfs, Upper};
+use crate::sys::thread;
 
 /// The directory of a container below a pod's directory of state, and its cgroup.
 const DIRECTORY: OFlag =
     OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A thread takes as long to begin as a pod or two take to be read.
+const PODS_A_THREAD: usize = 8;
+const MOST_THREADS: usize = 4;
 
 pub(super) fn node(node: &Node, options: &StatsOptions) -> Result<NodeStats> {
     let mut reader = Reader::new(options);
@@ -37,13 +46,45 @@ pub(super) fn node(node: &Node, options: &StatsOptions) -> Result<NodeStats> {
     }
     let mut pods = node.pods()?;
     pods.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
-    let mut shared = network::read(&pods, options)?;
-    let mut stats = NodeStats { timestamp_usec, machine, cgroup, pods: Vec::with_capacity(pods.len()) };
+    let shared = network::read(&pods, options)?;
+    let pods = all_pods(pods, shared, options)?;
+    Ok(NodeStats { timestamp_usec, machine, cgroup, pods })
+}
+
+/// Several threads, where there are many pods: almost all of it is time in the kernel, of which each pod has its own.
+fn all_pods(
+    pods: Vec<Pod>,
+    mut shared: HashMap<String, Shared>,
+    options: &StatsOptions,
+) -> Result<Vec<PodStats>> {
+    let others = (pods.len() / PODS_A_THREAD).min(MOST_THREADS).min(processors()).saturating_sub(1);
     // By value: what was opened of a pod is closed before the next one.
-    for pod in pods {
-        stats.pods.extend(one_pod(&mut reader, &pod, shared.remove(pod.id()).unwrap_or_default())?);
-    }
-    Ok(stats)
+    let with_shared = |pod: Pod| {
+        let shared = shared.remove(pod.id()).unwrap_or_default();
+        (pod, shared)
+    };
+    let queue = Mutex::new(pods.into_iter().map(with_shared).enumerate());
+    let take = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let mut found: Vec<(usize, PodStats)> = thread::share(others, &|| {
+        let mut reader = Reader::new(options);
+        let mut found = Vec::new();
+        while let Some((place, (pod, shared))) = take() {
+            let stats = one_pod(&mut reader, &pod, shared)?;
+            found.extend(stats.map(|stats| (place, stats)));
+        }
+        Ok(found)
+    })?
+    .into_iter()
+    .flatten()
+    .collect();
+    found.sort_unstable_by_key(|(place, _)| *place);
+    Ok(found.into_iter().map(|(_, stats)| stats).collect())
+}
+
+/// How many processors the calling thread may use.
+fn processors() -> usize {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return 1 };
+    (0..CpuSet::count()).filter(|processor| set.is_set(*processor).unwrap_or(false)).count()
 }
 
 pub(super) fn pod(pod: &Pod, options: &StatsOptions) -> Result<PodStats> {

@@ -317,14 +317,6 @@ pub(crate) mod hostile {
     use super::*;
     use std::ffi::CStr;
 
-    /// fsetxattr(2).
-    pub(crate) fn set_xattr(file: impl AsFd, name: &CStr, value: &[u8]) -> Result<()> {
-        let fd = file.as_fd().as_raw_fd();
-        // SAFETY: the name is NUL-terminated, the value is given with its length, and both outlive the call.
-        let result = unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
-        check(result.into()).map(drop)
-    }
-
     /// The size in bytes of an extended attribute, see fgetxattr(2).
     pub(crate) fn xattr_size(file: impl AsFd, name: &CStr) -> Result<usize> {
         let fd = file.as_fd().as_raw_fd();

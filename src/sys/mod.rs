@@ -20,6 +20,7 @@ pub(crate) mod thread;
 pub(crate) mod tty;
 pub(crate) mod uts;
 pub(crate) mod worker;
+pub(crate) mod xattr;
 
 use nix::errno::Errno;
 

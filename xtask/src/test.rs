@@ -24,7 +24,8 @@ Runs every test of the workspace and adds up the results. What a machine must ha
 if this runs as root, and named otherwise.
 
   native   unit tests, documentation tests and the integration suite, on this machine
-  guest    the library's unit tests and the suite, as root in one QEMU guest with all of cgroup v2
+  guest    the library's unit tests and the suite, as root in one QEMU guest with all of cgroup v2, where
+           AppArmor is on; and the suite's tests of mandatory access control in a second one with SELinux
 
 A test may be skipped in one place, with a reason, but one that ran nowhere fails the whole, unless a
 FILTER or one of the places was asked for. With FILTER, only tests run that have it in their name.
@@ -40,6 +41,8 @@ The last line is `N passed, N failed, N skipped`, summed over all places.
 
 const LIBRARY: &str = "pericarp";
 const SUITE: &str = "pericarp-suite";
+/// What the names of the suite's tests of mandatory access control begin with. A kernel has AppArmor or SELinux.
+const LSM: &str = "lsm::";
 
 #[derive(Debug, PartialEq)]
 struct Options {
@@ -94,6 +97,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     if options.guest {
         guest(&options, &binaries, &mut report)?;
+        guest_with_selinux(&options, &binaries, &mut report)?;
     }
     if options.native && options.guest && options.filter.is_none() {
         report.find_never_run();
@@ -146,14 +150,48 @@ fn one(suite: String, command: &mut Command, limit: Duration, report: &mut Repor
 }
 
 fn guest(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<()> {
-    let of = |package: &'static str| binaries.iter().filter(move |binary| binary.package == package);
+    let packages = [LIBRARY, SUITE];
+    let filter = options.filter.as_deref();
+    let tests = packages.iter().flat_map(|package| tests_of(binaries, package)).collect();
+    boot(options, &Guest { binaries, tests, filter, lsm: None }, report)
+}
+
+/// The few tests that need a kernel with SELinux, unless others were asked for.
+fn guest_with_selinux(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<()> {
+    let filter = match &options.filter {
+        None => LSM,
+        Some(filter) if filter.starts_with(LSM) => filter,
+        Some(_) => return Ok(()),
+    };
+    let tests = tests_of(binaries, SUITE).collect();
+    boot(options, &Guest { binaries, tests, filter: Some(filter), lsm: Some("selinux") }, report)
+}
+
+fn tests_of<'a>(binaries: &'a [Binary], package: &'a str) -> impl Iterator<Item = &'a Binary> {
     let is_test = |binary: &&Binary| binary.is_test && ["lib", "test"].contains(&binary.kind.as_str());
-    let tests: Vec<&Binary> = of(LIBRARY).chain(of(SUITE)).filter(is_test).collect();
+    binaries.iter().filter(move |binary| binary.package == package).filter(is_test)
+}
+
+/// One boot of the guest.
+struct Guest<'a> {
+    binaries: &'a [Binary],
+    tests: Vec<&'a Binary>,
+    filter: Option<&'a str>,
+    /// The security module, if not the kernel's default.
+    lsm: Option<&'a str>,
+}
+
+fn boot(options: &Options, guest: &Guest<'_>, report: &mut Report) -> Result<()> {
+    let Guest { binaries, tests, filter, lsm } = guest;
+    let of = |package: &'static str| binaries.iter().filter(move |binary| binary.package == package);
     let helpers = of(LIBRARY).chain(of(SUITE)).filter(|binary| !binary.is_test && binary.kind == "bin");
 
     let mut command = Command::new(root().join("tests/vm/run"));
     command.current_dir(root()).args(["--marks", "--kernel", &options.kernel]);
     command.arg("--timeout").arg(options.limit.as_secs().to_string());
+    if let Some(lsm) = lsm {
+        command.args(["--lsm", lsm]);
+    }
     for (name, value) in
         env::vars().filter(|(name, _)| name == "RUST_BACKTRACE" || name.starts_with("PERICARP_"))
     {
@@ -163,7 +201,8 @@ fn guest(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<
     let suite = of(SUITE).take(1).map(|binary| binary.directory.clone());
     let programs = helpers.map(|binary| binary.executable.clone());
     let tested = tests.iter().map(|binary| binary.executable.clone());
-    let copies: Vec<PathBuf> = suite.chain(programs).chain(tested).collect();
+    let tools = tools::IN_GUEST.iter().filter_map(|program| tools::find(program));
+    let copies: Vec<PathBuf> = suite.chain(programs).chain(tested).chain(tools).collect();
     for copy in &copies {
         command.arg("--copy").arg(copy);
     }
@@ -174,15 +213,12 @@ fn guest(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<
         }
         // Each in its own package's directory, as Cargo does it.
         let script = "mkdir -p \"$0\" && cd \"$0\" && CARGO_MANIFEST_DIR=$0 exec \"$@\"";
-        command
-            .args(["sh", "-c", script])
-            .arg(&binary.directory)
-            .arg(&binary.executable)
-            .args(&options.filter);
+        command.args(["sh", "-c", script]).arg(&binary.directory).arg(&binary.executable).args(*filter);
     }
 
     let names: Vec<String> = tests.iter().map(|binary| binary.suite()).collect();
-    announce(&names.join(" and "), "guest");
+    let place = lsm.map_or("guest".to_owned(), |lsm| format!("guest with {lsm}"));
+    announce(&names.join(" and "), &place);
     // The runner has a time limit of its own; this one is for the runner, and ample.
     let (output, end) = process::stream(&mut command, options.limit + Duration::from_secs(300), stdout())?;
     let how = match end {

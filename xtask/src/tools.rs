@@ -1,6 +1,10 @@
 //! The programs that the tests need, and their installation.
 
-use std::{env, path::Path, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Result, bail};
 
@@ -35,14 +39,28 @@ pub const GUEST: &[Tool] = &[
     Tool { package: "cpio", is_there: || on_path("cpio") },
     Tool { package: "xz-utils", is_there: || on_path("xz") },
     Tool { package: "e2fsprogs", is_there: || on_path("mke2fs") },
+    Tool { package: "apparmor", is_there: || on_path("apparmor_parser") },
+    Tool { package: "secilc", is_there: || on_path("secilc") },
+    // The library's limits are compared with theirs.
+    Tool { package: "crun", is_there: || on_path("crun") },
+    Tool { package: "runc", is_there: || on_path("runc") },
 ];
 
+/// Programs of those packages that tests run in the guest, with their libraries.
+pub const IN_GUEST: &[&str] = &["apparmor_parser", "secilc", "crun", "runc"];
+
 fn on_path(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// Where a program is.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         // Where an ordinary user's PATH often does not lead.
         .chain(["/usr/sbin".into(), "/sbin".into()])
-        .any(|directory| directory.join(program).is_file())
+        .map(|directory| directory.join(program))
+        .find(|program| program.is_file())
 }
 
 /// Busybox is copied into containers, where no library is.

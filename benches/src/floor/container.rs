@@ -8,8 +8,9 @@ use libc::{AT_FDCWD, c_char, c_int};
 
 use super::node::{Node, step};
 use super::pod::Pod;
-use super::sys;
-use crate::contender::Result;
+use super::{devices, full, sys};
+use crate::contender::{Program, Result};
+use crate::full::AMBIENT;
 
 /// The fourteen of containerd and docker.
 const CAPABILITIES: u64 = 0xa804_25fb;
@@ -70,8 +71,7 @@ pub struct Container<'a> {
     pub node: &'a Node,
     pub pod: &'a Pod,
     pub name: &'a CStr,
-    /// Whether it gets the filter.
-    pub filtered: bool,
+    pub program: Program,
 }
 
 /// All that the child needs; it lives on the parent's stack while the parent is suspended.
@@ -84,6 +84,7 @@ struct Job<'a> {
     mqueue: RawFd,
     output: Option<RawFd>,
     filter: &'a [libc::sock_filter],
+    full: Option<&'a full::Sources>,
     path: &'a CStr,
     argv: *const *const c_char,
     envp: *const *const c_char,
@@ -114,10 +115,14 @@ impl Container<'_> {
         let directory = libc::O_PATH | libc::O_DIRECTORY;
         let opened = sys::openat(pod.cgroup.as_raw_fd(), self.name, directory, 0);
         let cgroup = step("open the container's cgroup", opened)?;
+        let is_full = self.program == Program::Full;
+        let guard = if is_full { &node.guard_of_full } else { &node.guard };
+        step("guard the devices", devices::attach(guard, cgroup.as_raw_fd()))?;
         // Each source is cloned in the mount namespace it belongs to; older kernels accept nothing else.
         node.enter(&node.host)?;
         let root = step("clone the root", sys::open_tree_recursive(node.rootfs.as_raw_fd()))?;
         step("make the root private", sys::make_private(root.as_raw_fd()))?;
+        let full = is_full.then(|| full::Sources::open(node)).transpose()?;
         node.enter(&node.pins)?;
         step("enter /pods", sys::chdir(c"/pods"))?;
         step("enter the pod's pins", sys::chdir(&pod.name))?;
@@ -138,7 +143,8 @@ impl Container<'_> {
             shm: shm.as_raw_fd(),
             mqueue: mqueue.as_raw_fd(),
             output,
-            filter: if self.filtered { &node.filter } else { &[] },
+            filter: if self.program == Program::Unfiltered { &[] } else { &node.filter },
+            full: full.as_ref(),
             path,
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
@@ -183,9 +189,9 @@ extern "C" fn child(job: *mut libc::c_void) -> c_int {
     126
 }
 
-type Step<T = ()> = std::result::Result<T, (&'static str, c_int)>;
+pub type Step<T = ()> = std::result::Result<T, (&'static str, c_int)>;
 
-fn check(name: &'static str, answer: sys::Answer) -> Step<usize> {
+pub fn check<T>(name: &'static str, answer: std::result::Result<T, c_int>) -> Step<T> {
     answer.map_err(|errno| (name, errno))
 }
 
@@ -205,6 +211,9 @@ fn set_up(job: &Job) -> Step {
     check("setsid", sys::setsid())?;
     mounts(job)?;
     masks()?;
+    if job.full.is_some() {
+        full::attributes(c"/")?;
+    }
     if let Some(output) = job.output {
         check("connect stdout", sys::dup3(output, 1, 0))?;
     }
@@ -235,6 +244,9 @@ fn mounts(job: &Job) -> Step {
     }
     for (target, link) in LINKS {
         check("make a link in dev", sys::symlinkat(target, AT_FDCWD, link))?;
+    }
+    if let Some(sources) = job.full {
+        full::mounts(sources)?;
     }
     check("restore the umask", sys::umask(0o022))?;
     check("pivot_root", sys::pivot_root(c".", c"."))?;
@@ -269,7 +281,13 @@ fn privileges(job: &Job) -> Step {
             }
         }
     }
-    check("set capabilities", sys::capset(CAPABILITIES))?;
+    if job.full.is_some() {
+        full::identity()?;
+        check("set capabilities", sys::capset(CAPABILITIES, 1 << AMBIENT))?;
+        full::ambient()?;
+    } else {
+        check("set capabilities", sys::capset(CAPABILITIES, 0))?;
+    }
     check("no new privileges", sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1))?;
     if !job.filter.is_empty() {
         check("load the seccomp filter", sys::seccomp(job.filter))?;

@@ -4,6 +4,8 @@
 //! thread: the floor pays for no hand-over between threads, no state on disk and no checks.
 
 mod container;
+mod devices;
+mod full;
 mod node;
 mod pod;
 pub mod seccomp;
@@ -74,9 +76,9 @@ impl Contender for Floor {
         self.on_thread(move |node| stopwatch(|| node.run(work)))
     }
 
-    fn shell(&mut self, script: &str) -> Result<Option<String>> {
+    fn shell(&mut self, program: Program, script: &str) -> Result<Option<String>> {
         let script = std::ffi::CString::new(script).map_err(io::Error::other)?;
-        self.on_thread(move |node| node.shell(script)).map(Some)
+        self.on_thread(move |node| node.shell(program, script)).map(Some)
     }
 }
 

@@ -11,8 +11,9 @@ use libc::{AT_FDCWD, c_int};
 
 use super::container::{Container, Stack};
 use super::pod::Pod;
-use super::{seccomp, sys};
+use super::{devices, seccomp, sys};
 use crate::contender::{Program, Result, Work};
+use crate::full::DEVICE_NUMBER;
 use crate::workspace::Place;
 
 /// An errno with the name of the step that met it.
@@ -30,6 +31,9 @@ pub struct Node {
     /// A tmpfs root with the directory /root, nothing else; where this thread sits between calls.
     pub template: OwnedFd,
     pub filter: Vec<libc::sock_filter>,
+    /// Which devices containers may use that ask for no others.
+    pub guard: OwnedFd,
+    pub guard_of_full: OwnedFd,
     pub stack: Stack,
     standing: Option<Pod>,
     made: Cell<u32>,
@@ -51,6 +55,8 @@ impl Node {
         step("return to the host's mounts", sys::setns(host.as_raw_fd(), libc::CLONE_NEWNS))?;
         let template = private_namespace(proc.as_raw_fd(), &scratch, c"root")?;
         let (filter, stack) = (seccomp::program(), Stack::new()?);
+        let load = |more| step("load a program that guards devices", devices::load(more));
+        let (guard, guard_of_full) = (load(None)?, load(Some(DEVICE_NUMBER))?);
         let mut node = Node {
             proc,
             rootfs,
@@ -59,6 +65,8 @@ impl Node {
             pins,
             template,
             filter,
+            guard,
+            guard_of_full,
             stack,
             standing: None,
             made: Cell::new(0),
@@ -72,8 +80,7 @@ impl Node {
             Work::Container { program } => {
                 let name = self.fresh();
                 let pod = self.standing.as_ref().ok_or("the standing pod is gone")?;
-                let filtered = program != Program::Unfiltered;
-                Container { node: self, pod, name: &name, filtered }.run(
+                Container { node: self, pod, name: &name, program }.run(
                     path_of(program),
                     &[argument_of(program)],
                     None,
@@ -85,7 +92,7 @@ impl Node {
                 let mut result = Ok(());
                 for _ in 0..members {
                     let name = self.fresh();
-                    let container = Container { node: self, pod: &pod, name: &name, filtered: true };
+                    let container = Container { node: self, pod: &pod, name: &name, program };
                     result = result.and(container.run(path_of(program), &[argument_of(program)], None));
                 }
                 result.and(pod.remove(self))
@@ -94,7 +101,7 @@ impl Node {
     }
 
     /// Runs a shell script in a container of the standing pod and returns what it wrote.
-    pub fn shell(&self, script: CString) -> Result<String> {
+    pub fn shell(&self, program: Program, script: CString) -> Result<String> {
         // SAFETY: the name is a C string; the descriptor is new and ours.
         let fd = unsafe { libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -104,7 +111,7 @@ impl Node {
         let mut output = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
         let name = self.fresh();
         let pod = self.standing.as_ref().ok_or("the standing pod is gone")?;
-        let container = Container { node: self, pod, name: &name, filtered: true };
+        let container = Container { node: self, pod, name: &name, program };
         container.run(c"/bin/busybox", &[c"sh", c"-c", &script], Some(output.as_raw_fd()))?;
         let mut text = String::new();
         output.rewind()?;
@@ -135,14 +142,14 @@ impl Drop for Node {
 fn path_of(program: Program) -> &'static CStr {
     match program {
         Program::Tiny | Program::Unfiltered => c"/bin/tiny",
-        Program::Busybox => c"/bin/busybox",
+        Program::Busybox | Program::Full => c"/bin/busybox",
     }
 }
 
 fn argument_of(program: Program) -> &'static CStr {
     match program {
         Program::Tiny | Program::Unfiltered => c"tiny",
-        Program::Busybox => c"true",
+        Program::Busybox | Program::Full => c"true",
     }
 }
 

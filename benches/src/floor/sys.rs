@@ -114,6 +114,14 @@ calls! {
     umount2(path: &CStr, flags: c_int) = SYS_umount2 [path.as_ptr(), flags];
     pivot_root(new: &CStr, old: &CStr) = SYS_pivot_root [new.as_ptr(), old.as_ptr()];
     prctl(option: c_int, argument: usize) = SYS_prctl [option, argument, 0, 0, 0];
+    prctl_two(option: c_int, first: usize, second: usize) = SYS_prctl [option, first, second, 0, 0];
+    setgroups(groups: &[u32]) = SYS_setgroups [groups.len(), groups.as_ptr()];
+    setresgid(real: u32, effective: u32, saved: u32) = SYS_setresgid [real, effective, saved];
+    setresuid(real: u32, effective: u32, saved: u32) = SYS_setresuid [real, effective, saved];
+    prlimit(resource: c_int, limit: &[u64; 2]) = SYS_prlimit64 [0, resource, limit.as_ptr(), 0];
+    write(fd: RawFd, text: &[u8]) = SYS_write [fd, text.as_ptr(), text.len()];
+    ioprio_set(which: c_int, who: c_int, priority: u32) = SYS_ioprio_set [which, who, priority];
+    sched_setattr(attributes: &[u32; 12]) = SYS_sched_setattr [0, attributes.as_ptr(), 0];
     dup3(old: RawFd, new: RawFd, flags: c_int) = SYS_dup3 [old, new, flags];
     // Close-on-exec from `first` upwards.
     close_range_on_exec(first: RawFd) = SYS_close_range [first, u32::MAX, 4];
@@ -156,11 +164,45 @@ pub fn open_tree_recursive(dir: RawFd) -> Result<OwnedFd, c_int> {
 
 /// Makes a whole detached tree private, so that `pivot_root` accepts it on hosts with a shared root.
 pub fn make_private(tree: RawFd) -> Answer {
-    let attributes: [u64; 4] = [0, 0, libc::MS_PRIVATE, 0];
-    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    mount_attributes(tree, [0, 0, libc::MS_PRIVATE, 0], libc::AT_RECURSIVE)
+}
+
+/// Sets `MOUNT_ATTR_*` of a detached tree, and of what is mounted below it.
+pub fn mount_setattr(tree: RawFd, attributes: u64, recursive: bool) -> Answer {
+    mount_attributes(tree, [attributes, 0, 0, 0], if recursive { libc::AT_RECURSIVE } else { 0 })
+}
+
+fn mount_attributes(tree: RawFd, attributes: [u64; 4], flags: c_int) -> Answer {
+    let flags = libc::AT_EMPTY_PATH | flags;
     let words = [tree as usize, EMPTY.as_ptr() as usize, flags as usize, attributes.as_ptr() as usize, 32];
     // SAFETY: the attributes have the size that is given and outlive the call.
     unsafe { raw(libc::SYS_mount_setattr, words) }
+}
+
+/// Loads a program for `BPF_CGROUP_DEVICE`.
+pub fn load_device_program(program: &[u64]) -> Result<OwnedFd, c_int> {
+    const PROG_LOAD: usize = 5;
+    const CGROUP_DEVICE: u64 = 15;
+    // The beginning of union bpf_attr: type and length, the instructions, the licence.
+    let words = [
+        CGROUP_DEVICE | (program.len() as u64) << 32,
+        program.as_ptr() as u64,
+        c"MIT".as_ptr() as u64,
+        0,
+        0,
+        0,
+    ];
+    // SAFETY: the attributes have the size that is given, and what they point to outlives the call.
+    owned(unsafe { raw(libc::SYS_bpf, [PROG_LOAD, words.as_ptr() as usize, size_of_val(&words)]) })
+}
+
+pub fn attach_device_program(program: RawFd, cgroup: RawFd) -> Answer {
+    const PROG_ATTACH: usize = 8;
+    const CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    let words = [cgroup as u32, program as u32, CGROUP_DEVICE, ALLOW_MULTI];
+    // SAFETY: the attributes have the size that is given and outlive the call.
+    unsafe { raw(libc::SYS_bpf, [PROG_ATTACH, words.as_ptr() as usize, size_of_val(&words)]) }
 }
 
 #[inline]
@@ -216,11 +258,12 @@ pub fn loopback_up() -> Result<(), c_int> {
     }
 }
 
-/// Sets effective and permitted capabilities of the calling thread to `keep`, and inheritable ones to none.
-pub fn capset(keep: u64) -> Answer {
+/// Sets effective and permitted capabilities of the calling thread to `keep`, and inheritable ones to `inherit`.
+pub fn capset(keep: u64, inherit: u64) -> Answer {
     let header: [u32; 2] = [0x2008_0522, 0];
-    let (low, high) = (keep as u32, (keep >> 32) as u32);
-    let data: [u32; 6] = [low, low, 0, high, high, 0];
+    let half = |set: u64| (set as u32, (set >> 32) as u32);
+    let ((low, high), (low_inherit, high_inherit)) = (half(keep), half(inherit));
+    let data: [u32; 6] = [low, low, low_inherit, high, high, high_inherit];
     // SAFETY: version 3 of the header goes with two triples of 32-bit words.
     unsafe { raw(libc::SYS_capset, [header.as_ptr() as usize, data.as_ptr() as usize]) }
 }

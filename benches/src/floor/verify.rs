@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use crate::contender::{Contender, Result};
+use crate::contender::{Contender, Program, Result};
+use crate::full;
 
 const SCRIPT: &str = r#"
 b=/bin/busybox
@@ -57,10 +58,12 @@ const COVERED: [&str; 16] = [
 
 /// Looks at two containers of the standing pod; `Ok(false)` when the contender cannot show them.
 pub fn verify(contender: &mut dyn Contender) -> Result<bool> {
-    let Some(first) = contender.shell(SCRIPT)? else { return Ok(false) };
-    let Some(second) = contender.shell(SCRIPT)? else { return Ok(false) };
+    let Some(first) = contender.shell(Program::Busybox, SCRIPT)? else { return Ok(false) };
+    let Some(second) = contender.shell(Program::Busybox, SCRIPT)? else { return Ok(false) };
+    let Some(third) = contender.shell(Program::Full, full::SCRIPT)? else { return Ok(false) };
     let mut wrong = judge(&first);
     wrong.extend(judge(&second));
+    wrong.extend(full::judge(&third).into_iter().map(|what| format!("container-full: {what}")));
     for kind in ["ns-net", "ns-ipc", "ns-uts"] {
         if value(&first, kind) != value(&second, kind) {
             wrong.push(format!("{kind} is not shared by two containers of a pod"));

@@ -1,5 +1,6 @@
 //! Limits that change, and figures.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pericarp::oci_spec::runtime::LinuxResources;
@@ -26,9 +27,9 @@ pub fn update(options: &Options, update: &Update) -> Outcome {
     let resources = Resources::from_oci(&given)?;
     let found = store::find(options, &update.id)?;
     let container = found.container()?;
-    // Both have them, see `store::specs`. More is given from the outside in, and both are as before if one cannot be had.
-    found.pod.update(&resources)?;
-    container.update(&resources)?;
+    // Both have them, see `store::specs`.
+    let of_container = BTreeMap::from([(container.name().to_string(), resources.clone())]);
+    found.pod.update_all(&resources, &of_container)?;
     Ok(0)
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use pericarp::spec::{Hook, Hooks, Limit, MemoryResources, MountNamespace};
+use pericarp::spec::{Hook, Hooks, Limit, MemoryResources, MountNamespace, Security};
 use pericarp::{ContainerSpec, ErrorKind, Mount, PodSpec, Resources, Rootfs, Volume};
 
 use crate::world::*;
@@ -16,6 +16,7 @@ crate::behaviours![
     files_that_are_not_there,
     limits_that_the_machine_cannot_keep,
     volumes_that_the_pod_has_not,
+    labels_of_a_machine_without_selinux,
 ];
 
 fn wrong_pods(world: &World) -> Outcome {
@@ -136,5 +137,20 @@ fn volumes_that_the_pod_has_not(world: &World) -> Outcome {
     assert_eq!(say(&*pod, script("c", "cat /data/file").mount(Mount::volume("data", "/data")))?, "x\n");
     let wrong = sleeper("c").mount(Mount::volume("none", "/data"));
     world.refused(pod.create_container(&wrong), ErrorKind::InvalidSpec);
+    PASS
+}
+
+fn labels_of_a_machine_without_selinux(world: &World) -> Outcome {
+    if fs::read_to_string("/proc/filesystems")?.contains("selinuxfs") {
+        return PASS;
+    }
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    world
+        .refused(world.node.create_pod(&PodSpec::new("labelled").mount_label(label)), ErrorKind::Unsupported);
+    let pod = world.pod("shop")?;
+    for security in [Security::default().mount_label(label), Security::default().selinux_label(label)] {
+        world.refused(pod.create_container(&sleeper("c").security(security)), ErrorKind::Unsupported);
+    }
+    assert!(pod.containers()?.is_empty());
     PASS
 }

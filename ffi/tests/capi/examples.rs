@@ -14,7 +14,6 @@ tests![
     embed_runs,
     ipc_runs,
     exec_runs,
-    exec_runs,
     all_run_with_the_address_sanitizer,
     calls_that_make_nothing_are_clean_under_valgrind,
     the_makefile_builds_them,

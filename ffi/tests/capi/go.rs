@@ -10,7 +10,13 @@ use crate::installed::install;
 use crate::support::*;
 use crate::tests;
 
-tests![the_quickstart_runs, the_load_runs_under_the_race_detector, the_package_s_tests_pass, vet_is_content];
+tests![
+    the_package_has_all_of_the_header,
+    the_quickstart_runs,
+    the_load_runs_under_the_race_detector,
+    the_package_s_tests_pass,
+    vet_is_content
+];
 
 /// An installation, and Go.
 struct Go {
@@ -45,6 +51,54 @@ impl Go {
 }
 
 const NEEDS: &[&str] = &["cc", "busybox", "pkg-config", "go"];
+
+/// Functions that the package does without, each with what it has instead.
+const NOT_IN_GO: &[(&str, &str)] = &[
+    ("container_borrow_pidfd", "Wait takes a copy"),
+    ("container_wait", "it would hold a thread: Wait parks the goroutine"),
+    ("container_wait_timeout", "Wait takes a context"),
+    ("error_errno", "the result of the call has the number"),
+    ("events_is_over", "the channel is closed"),
+    ("events_pod", "the caller has the Pod"),
+    ("events_ref", "a pointer to Events is one"),
+    ("fanout_ref", "a pointer to a Fanout is one"),
+    ("fanout_run", "it would hold a thread: Run parks the goroutine"),
+    ("node_create_pod", "CreatePod takes all, as JSON"),
+    ("node_ref", "a pointer to a Node is one"),
+    ("pod_run", "it would hold a thread: Run parks the goroutine"),
+    ("process_borrow_pidfd", "Wait takes a copy"),
+    ("process_ref", "a pointer to a Process is one"),
+    ("process_wait", "it would hold a thread: Wait parks the goroutine"),
+    ("process_wait_timeout", "Wait takes a context"),
+];
+
+fn the_package_has_all_of_the_header() -> Outcome {
+    let mut package = String::new();
+    for entry in std::fs::read_dir(root().join("examples/go"))? {
+        let path = entry?.path();
+        let is_test = path.to_string_lossy().ends_with("_test.go");
+        if path.extension().is_some_and(|extension| extension == "go") && !is_test {
+            package += &std::fs::read_to_string(path)?;
+        }
+    }
+    let has = |function: &str| package.contains(&format!("C.pericarp_{function}("));
+    let header = std::fs::read_to_string(root().join("include/pericarp.h"))?;
+    let declared = header.lines().filter(|line| !line.starts_with([' ', '#', '/']));
+    let mut functions: Vec<&str> = declared
+        .filter_map(|line| line.split_once('(')?.0.rsplit(['*', ' ']).next()?.strip_prefix("pericarp_"))
+        .collect();
+    functions.dedup();
+    assert!(functions.len() > 100, "the header has only {functions:?}");
+    let missing: Vec<_> = functions
+        .iter()
+        .filter(|function| !has(function) && !NOT_IN_GO.iter().any(|(known, _)| known == *function))
+        .collect();
+    assert!(missing.is_empty(), "examples/go lacks {missing:?}: wrap them, or say why not in NOT_IN_GO");
+    let wrong: Vec<_> =
+        NOT_IN_GO.iter().filter(|(known, _)| has(known) || !functions.contains(known)).collect();
+    assert!(wrong.is_empty(), "the package has these, or the header has not: {wrong:?}");
+    PASS
+}
 
 /// As the README has it.
 fn the_quickstart_runs() -> Outcome {

@@ -331,6 +331,10 @@ impl fmt::Display for Attributes {
     }
 }
 
+/// What the kernel says by EINVAL, as it does of other options.
+const NO_CONTEXT: Option<&str> =
+    Some("the SELinux policy has no such context, if the other options are right");
+
 impl Step {
     /// Why it usually fails that way, and what to do.
     pub(super) fn hint(&self, errno: Errno) -> Option<&'static str> {
@@ -341,6 +345,15 @@ impl Step {
             (Step::WriteProc { path: "self/attr/apparmor/exec", .. }, Errno::ENOENT) => {
                 Some("no such profile is loaded")
             }
+            (Step::WriteProc { path: "self/attr/exec", .. }, Errno::EINVAL) => {
+                Some("the policy has no such label")
+            }
+            (Step::NewFilesystem { options, .. }, Errno::EINVAL)
+                if options.iter().any(|(key, _)| *key == "context") =>
+            {
+                NO_CONTEXT
+            }
+            (Step::MountOverlay { options }, Errno::EINVAL) if options.contains(",context=") => NO_CONTEXT,
             (Step::WriteProc { path: "self/timens_offsets", .. }, Errno::ERANGE) => {
                 Some("a clock would be before 0 or after 146 years")
             }

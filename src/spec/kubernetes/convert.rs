@@ -22,11 +22,14 @@ pub fn cpu_weight(shares: u64) -> Option<u64> {
     }
 }
 
+/// The greatest quota that the kernel takes, in microseconds: more processors than any machine has, whatever the period.
+const MAX_QUOTA: u64 = (1 << 44) - 1;
+
 /// `cpu.max` for a limit of so many thousandths of a processor, in a period of so many microseconds: at least 1000
-/// microseconds. `None` for no limit.
+/// microseconds, and at most what the kernel takes. `None` for no limit.
 pub fn cpu_max(millicpu: u64, period: u64) -> Option<CpuMax> {
     let quota = u64::try_from(u128::from(millicpu) * u128::from(period) / 1000).unwrap_or(u64::MAX);
-    (millicpu > 0).then(|| CpuMax { quota: Limit::At(quota.max(1000)), period })
+    (millicpu > 0).then(|| CpuMax { quota: Limit::At(quota.clamp(1000, MAX_QUOTA)), period })
 }
 
 /// `memory.high` between request and limit, in bytes: a factor, in millionths, of what is between them, rounded down to

@@ -20,7 +20,7 @@
 //! | limit of cpu | `cpu.max` |
 //! | limit of memory | `memory.max`; with `memory.oom.group`, unless the policy says otherwise |
 //! | request of memory | oom_score_adj; swap, `memory.high`, `memory.low` and `memory.min`, if the policy says so |
-//! | limit of huge pages | `hugetlb.SIZE.max`; nothing of the sizes without one |
+//! | limit of huge pages | `hugetlb.SIZE.max` and `hugetlb.SIZE.rsvd.max`; nothing of the sizes without one |
 //! | `podPidsLimit` of the policy | `pids.max` of the pod |
 
 mod admission;
@@ -28,6 +28,8 @@ mod capacity;
 mod cgroups;
 mod convert;
 mod explain;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod layout;
 mod pod;
 mod policy;

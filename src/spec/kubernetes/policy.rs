@@ -68,6 +68,9 @@ pub enum SwapBehavior {
     LimitedSwap,
 }
 
+/// `PID_MAX_LIMIT` of a 64-bit kernel.
+const MAX_TASKS: u64 = 4_194_304;
+
 impl Policy {
     /// The defaults.
     pub fn new() -> Self {
@@ -136,6 +139,9 @@ impl Policy {
         }
         match self.pod_pids_limit {
             Some(0) => wrong("podPidsLimit", "is zero; nothing could start".to_string()),
+            Some(limit) if limit > MAX_TASKS => {
+                wrong("podPidsLimit", format!("is {limit}, more than the {MAX_TASKS} that a kernel can have"))
+            }
             _ => Ok(()),
         }
     }

@@ -11,6 +11,9 @@ use crate::error::Error;
 
 /// Bytes of a text: far more than any amount needs.
 const MAX_TEXT: usize = 128;
+/// Digits that always fit into 128 bits. No amount has more of them in the smallest unit that is kept, so that what is
+/// printed can be read again.
+const MAX_DIGITS: usize = 38;
 /// What one is, in the smallest unit that is kept.
 const NANO: i128 = 1_000_000_000;
 
@@ -144,8 +147,8 @@ fn parse(text: &str) -> Result<Quantity, &'static str> {
     }
     // Zeros that say nothing must not count against the bounds.
     let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
-    if whole.len() + fraction.len() > 36 {
-        return Err("has more than 36 digits");
+    if whole.len() + fraction.len() > MAX_DIGITS {
+        return Err("has more than 38 digits");
     }
     let number = |text: &str| text.bytes().fold(0_i128, |sum, digit| sum * 10 + i128::from(digit - b'0'));
     let (whole, part) = (number(whole), number(fraction));
@@ -193,9 +196,11 @@ fn decimal(whole: i128, part: i128, places: u32, exponent: i64) -> Result<i128, 
         return Ok(0);
     }
     match u32::try_from(shift) {
-        Ok(shift) => {
-            10_i128.checked_pow(shift).and_then(|power| mantissa.checked_mul(power)).ok_or(TOO_LARGE)
-        }
+        Ok(shift) => 10_i128
+            .checked_pow(shift)
+            .and_then(|power| mantissa.checked_mul(power))
+            .filter(|nanos| *nanos < 10_i128.pow(MAX_DIGITS as u32))
+            .ok_or(TOO_LARGE),
         Err(_) => {
             let power = u32::try_from(-shift).ok().and_then(|shift| 10_i128.checked_pow(shift));
             Ok(power.map_or(1, |power| round_up(mantissa, power)))

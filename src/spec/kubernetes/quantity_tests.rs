@@ -179,3 +179,20 @@ proptest! {
         prop_assert_eq!(Quantity::from_milli(value).milli_value(), value);
     }
 }
+
+/// Found by fuzzing: with the digits of a rounded fraction behind it, what was printed had more digits than were read.
+#[test]
+fn what_is_printed_can_be_read_however_long_it_is() {
+    for (text, printed) in [
+        ("2716777777677777777777777777.77766916", "2716777777677777777777777777777669160n"),
+        ("1234567890123456789012345678.1234567891", "1234567890123456789012345678123456790n"),
+        ("99999999999999999999999999999999999999n", "99999999999999999999999999999999999999n"),
+    ] {
+        let quantity: Quantity = text.parse().unwrap();
+        assert_eq!(quantity.to_string(), printed);
+        assert_eq!(printed.parse::<Quantity>().unwrap(), quantity, "{text}");
+    }
+    for text in ["100000000000000000000000000000", "1e38", "123456789012345678901234567890123456789n"] {
+        assert!(text.parse::<Quantity>().is_err(), "{text}");
+    }
+}

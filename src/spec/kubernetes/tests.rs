@@ -375,6 +375,21 @@ fn amount() -> impl Strategy<Value = Requirements> {
     )
 }
 
+/// Found by fuzzing: these were valid, and the limits that they made were not.
+#[test]
+fn limits_that_no_machine_has_are_the_greatest_of_the_kernel_or_refused() {
+    let pod = pod(&["cpu=1 / cpu=1Pi memory=1Gi"]);
+    pod.validate().unwrap();
+    for resources in [pod.pod_resources(&machine()), pod.container_resources("c0", &machine())] {
+        crate::cgroup::validate(&resources).unwrap();
+        assert_eq!(resources.cpu.max, Some(CpuMax { quota: Limit::At((1 << 44) - 1), period: 100_000 }));
+    }
+    let limited = |tasks| pod.clone().policy(Policy::new().pod_pids_limit(tasks)).validate();
+    limited(4_194_304).unwrap();
+    let error = limited(4_194_305).unwrap_err().to_string();
+    assert!(error.contains("kubernetes.policy.podPidsLimit"), "{error}");
+}
+
 proptest! {
     #[test]
     fn whatever_is_valid_makes_limits_that_the_kernel_takes(

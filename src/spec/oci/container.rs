@@ -55,12 +55,7 @@ pub(super) fn import(spec: &Spec, bundle: Option<&Path>) -> Result<ContainerSpec
 }
 
 fn import_linux(linux: &Linux, container: &mut ContainerSpec) -> Result<()> {
-    let label = linux.mount_label().as_ref().filter(|label| !label.is_empty());
-    refuse(
-        "linux.mountLabel",
-        &label,
-        "labels of mounts are not supported; leave it out or use security_relabel on the files",
-    )?;
+    container.security.mount_label = linux.mount_label().clone().filter(|label| !label.is_empty());
     refuse("linux.intelRdt", linux.intel_rdt(), "resource director classes are not supported")?;
     refuse("linux.memoryPolicy", linux.memory_policy(), "memory policies are not supported")?;
     if let Some(personality) = linux.personality() {

@@ -38,6 +38,7 @@ pub(super) fn import(name: String, spec: &Spec) -> Result<PodSpec> {
         (pod.hostname, pod.domainname) = (None, None);
     }
     let Some(linux) = linux else { return Ok(pod) };
+    pod.mount_label = text(linux.mount_label());
     pod.sysctls = linux.sysctl().clone().unwrap_or_default().into_iter().collect();
     pod.cgroup = match linux.cgroups_path().as_ref().map(|path| path.to_str()) {
         None => None,

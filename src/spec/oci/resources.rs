@@ -20,17 +20,21 @@ pub(super) fn import(resources: &LinuxResources) -> Result<Resources> {
         import_cpu(cpu, &mut imported)?;
     }
     if let Some(pids) = resources.pids() {
-        // Zero says nothing, as in runc; less removes the limit.
+        // Zero says nothing, as in runc.
         imported.pids_max = match pids.limit() {
             0 => None,
-            limit => Some(limit_or_max(limit)),
+            limit => Some(limit_or_max(&format!("{FIELD}.pids.limit"), limit)?),
         };
     }
     if let Some(io) = resources.block_io() {
         import_io(io, &mut imported)?;
     }
     for huge in resources.hugepage_limits().iter().flatten() {
-        imported.hugetlb.insert(huge.page_size().clone(), limit_or_max(huge.limit()));
+        // Not even -1: the specification has no number below zero here.
+        let limit = u64::try_from(huge.limit()).map_err(|_| {
+            wrong(format!("{FIELD}.hugepageLimits"), format!("{} is below zero", huge.limit()))
+        })?;
+        imported.hugetlb.insert(huge.page_size().clone(), Limit::At(limit));
     }
     refuse(
         &format!("{FIELD}.network"),
@@ -46,17 +50,23 @@ pub(super) fn import(resources: &LinuxResources) -> Result<Resources> {
     Ok(imported)
 }
 
-/// Less than zero is no limit.
-fn limit_or_max(value: i64) -> Limit {
-    u64::try_from(value).map_or(Limit::MAX, Limit::At)
+/// -1 is no limit, and less means nothing.
+fn limit_or_max(field: &str, value: i64) -> Result<Limit> {
+    match value {
+        0.. => Ok(Limit::At(value.unsigned_abs())),
+        -1 => Ok(Limit::MAX),
+        _ => Err(wrong(field, format!("is {value}, must be -1 for no limit, or at least 0"))),
+    }
 }
 
 fn import_memory(memory: &LinuxMemory, imported: &mut Resources) -> Result<()> {
     let field = |name: &str| format!("{FIELD}.memory.{name}");
     // Zero says nothing, as in runc.
     let given = |value: Option<i64>| value.filter(|value| *value != 0);
-    imported.memory.max = given(memory.limit()).map(limit_or_max);
-    imported.memory.low = given(memory.reservation()).map(limit_or_max);
+    let limit = |name, value| given(value).map(|value| limit_or_max(&field(name), value)).transpose();
+    imported.memory.max = limit("limit", memory.limit())?;
+    imported.memory.low = limit("reservation", memory.reservation())?;
+    limit("swap", memory.swap())?;
     imported.memory.swap_max = match (given(memory.swap()), given(memory.limit())) {
         (None, _) => None,
         (Some(..0), _) => Some(Limit::MAX),
@@ -89,7 +99,8 @@ fn import_cpu(cpu: &LinuxCpu, imported: &mut Resources) -> Result<()> {
     let period = cpu.period().filter(|period| *period != 0);
     let quota = cpu.quota().filter(|quota| *quota != 0);
     if period.is_some() || quota.is_some() {
-        let quota = quota.map_or(Limit::MAX, limit_or_max);
+        // Any number below zero, as the specification has it.
+        let quota = quota.map_or(Limit::MAX, |quota| u64::try_from(quota).map_or(Limit::MAX, Limit::At));
         imported.cpu.max = Some(CpuMax { quota, period: period.unwrap_or(100_000) });
     }
     imported.cpu.burst = cpu.burst();

@@ -221,7 +221,7 @@ fn limits_of_version_1_become_those_of_version_2() {
 #[test]
 fn what_cannot_be_had_is_refused_by_name() {
     for (process, linux, more, text) in [
-        ("", r#", "mountLabel": "system_u:object_r:x""#, "", "linux.mountLabel"),
+        ("", r#", "mountLabel": "x\",upperdir=\"/""#, "", "security.mountLabel"),
         ("", r#", "intelRdt": {"closID": "a"}"#, "", "linux.intelRdt"),
         ("", r#", "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}"#, "", "linux.memoryPolicy"),
         ("", r#", "timeOffsets": {"boottime": {"secs": 1}}"#, "", "linux.timeOffsets"),
@@ -237,6 +237,16 @@ fn what_cannot_be_had_is_refused_by_name() {
         ("", r#", "resources": {"memory": {"kernelTCP": 5}}"#, "", "memory.kernelTCP"),
         ("", r#", "resources": {"memory": {"limit": 5000, "swap": 4000}}"#, "", "memory.swap"),
         ("", r#", "resources": {"memory": {"swap": 4000}}"#, "", "memory.swap"),
+        ("", r#", "resources": {"memory": {"limit": -2}}"#, "", "memory.limit"),
+        ("", r#", "resources": {"memory": {"reservation": -2}}"#, "", "memory.reservation"),
+        ("", r#", "resources": {"memory": {"limit": 5000, "swap": -2}}"#, "", "memory.swap"),
+        ("", r#", "resources": {"pids": {"limit": -2}}"#, "", "pids.limit"),
+        (
+            "",
+            r#", "resources": {"hugepageLimits": [{"pageSize": "2MB", "limit": -1}]}"#,
+            "",
+            "hugepageLimits",
+        ),
         ("", r#", "resources": {"cpu": {"realtimeRuntime": 1}}"#, "", "cpu.realtimeRuntime"),
         ("", r#", "resources": {"cpu": {"idle": 2}}"#, "", "cpu.idle"),
         ("", r#", "resources": {"blockIO": {"weight": 5}}"#, "", "blockIO.weight"),
@@ -301,6 +311,18 @@ fn user_namespaces() {
     assert!(ContainerSpec::from_oci(&with(r#", "path": "/x""#, "", idmap)).is_err());
     let plain = PodSpec::from_oci("web", &parse(&config("", "", "")).unwrap()).unwrap();
     assert_eq!((plain.namespaces.user, plain.unmapped_mounts), (UserMode::Host, false));
+}
+
+#[test]
+fn labels_of_filesystems_are_those_of_the_pod_and_of_the_container() {
+    for (json, label) in
+        [(r#", "mountLabel": "a:b:c:s0:c1,c2""#, Some("a:b:c:s0:c1,c2")), (r#", "mountLabel": """#, None)]
+    {
+        let spec = parse(&config("", json, "")).unwrap();
+        let container = ContainerSpec::from_oci(&spec).unwrap();
+        assert_eq!(container.security.mount_label.as_deref(), label);
+        assert_eq!(PodSpec::from_oci("web", &spec).unwrap().mount_label.as_deref(), label);
+    }
 }
 
 #[test]

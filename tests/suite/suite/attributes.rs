@@ -476,11 +476,11 @@ fn the_hosts_attributes_stay() -> Outcome {
     PASS
 }
 
-fn apparmor() -> bool {
+pub fn apparmor() -> bool {
     fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
 }
 
-fn selinux() -> bool {
+pub fn selinux() -> bool {
     read("/proc/filesystems").contains("selinuxfs")
 }
 
@@ -499,6 +499,11 @@ fn labels_of_a_machine_without_them_are_told() -> Outcome {
     if !selinux() {
         let label = "system_u:system_r:container_t:s0:c1,c2";
         lacking(Security::default().selinux_label(label), "SELinux is not enabled");
+        lacking(Security::default().mount_label(label), "SELinux is not enabled");
+        let error =
+            fixture.node.create_pod(&PodSpec::new("b").mount_label(label)).expect_err("a pod was made");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("SELinux is not enabled"), "{error}");
     }
     if !apparmor() {
         lacking(Security::default().apparmor_profile("docker-default"), "AppArmor is not enabled");

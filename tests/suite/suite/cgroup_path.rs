@@ -1,5 +1,6 @@
 //! Pods whose cgroup is where the specification says, and limits that change while containers run.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ crate::tests![
     a_cgroup_that_is_there_is_refused,
     removing_a_pod_leaves_a_later_cgroup_of_that_path_alone,
     a_refused_update_names_the_file_and_changes_nothing,
+    pod_and_containers_are_updated_together_or_not_at_all,
 ];
 
 /// A place of the test's own at the top of the hierarchy, removed at its end.
@@ -122,5 +124,33 @@ fn a_refused_update_names_the_file_and_changes_nothing() -> Outcome {
     assert_eq!(fs::read_to_string(pod.cgroup_path().join("cgroup.max.depth"))?, "4\n");
     let error = pod.update(&json(r#"{"cpu": {"weight": 0}}"#)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidSpec);
+    PASS
+}
+
+fn pod_and_containers_are_updated_together_or_not_at_all() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    for name in ["a", "b"] {
+        pod.create_container(&script(name, "exec sleep 1000"))?.start()?;
+    }
+    let path = pod.cgroup_path();
+    let now = || {
+        ["cgroup.max.depth", "a/cgroup.max.depth", "b/cgroup.max.depth"]
+            .map(|file| fs::read_to_string(path.join(file)).expect("a file of the cgroup"))
+    };
+    let depth = |depth: &str| -> Resources {
+        serde_json::from_value(serde_json::json!({ "unified": { "cgroup.max.depth": depth } }))
+            .expect("resources")
+    };
+    let both = |a, b| BTreeMap::from([("a".to_string(), a), ("b".to_string(), b)]);
+    pod.update_all(&depth("7"), &both(depth("5"), depth("4")))?;
+    assert_eq!(now(), ["7\n", "5\n", "4\n"]);
+    // The last one is refused, when the others have been written.
+    let error = pod.update_all(&depth("3"), &both(depth("2"), depth("many"))).unwrap_err();
+    assert!(error.to_string().contains("write many to cgroup.max.depth"), "{error}");
+    assert_eq!(now(), ["7\n", "5\n", "4\n"]);
+    let unknown = BTreeMap::from([("c".to_string(), depth("1"))]);
+    assert_eq!(pod.update_all(&depth("1"), &unknown).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(now(), ["7\n", "5\n", "4\n"]);
     PASS
 }

@@ -18,6 +18,7 @@ mod custom_seccomp;
 mod defaults;
 mod detached;
 mod devices;
+mod differential;
 mod ending;
 mod errors;
 mod events;
@@ -35,6 +36,7 @@ mod ipc_payload;
 mod kubernetes;
 mod lifecycle;
 mod limits;
+mod lsm;
 mod memory;
 mod mount_namespace;
 mod mounts;
@@ -93,6 +95,7 @@ fn main() {
             inherited::payload,
             ipc_payload::payload,
             limits::payload,
+            lsm::payload,
             memory::payload,
             mounts::payload,
             namespaces::payload,
@@ -130,6 +133,7 @@ fn main() {
         defaults::tests(),
         detached::tests(),
         devices::tests(),
+        differential::tests(),
         ending::tests(),
         errors::tests(),
         events::tests(),
@@ -147,6 +151,7 @@ fn main() {
         kubernetes::tests(),
         lifecycle::tests(),
         limits::tests(),
+        lsm::tests(),
         memory::tests(),
         mounts::tests(),
         namespaces::tests(),
@@ -187,6 +192,7 @@ fn main() {
     if arguments.list {
         libtest_mimic::run(&arguments, tests).exit();
     }
+    lsm::prepare();
     let before = support::leaks::Snapshot::take();
     let conclusion = libtest_mimic::run(&arguments, tests);
     let leaks = before.leaks();

@@ -102,11 +102,16 @@ fn finish(mut command: Command) -> Result<String, String> {
 
 /// A test that is all done by the user.
 fn by_user(name: &str) -> Outcome {
+    by_user_with(&[name])
+}
+
+/// The same with words of another module.
+pub fn by_user_with(words: &[&str]) -> Outcome {
     if let Some(why) = lacks() {
         return skip(why);
     }
     let place = Place::new();
-    finish(place.command(&[name]))?;
+    finish(place.command(words))?;
     let left: Vec<_> = fs::read_dir(place.path("run"))?.flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
     PASS

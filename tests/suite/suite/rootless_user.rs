@@ -398,10 +398,12 @@ fn guest() {
             .map(|entry| fs::read_link(entry.path()).expect("a link"))
             .collect();
         let status = fs::read_to_string("/proc/thread-self/status").expect("the status");
-        let kept = ["Uid", "Gid", "Groups", "Cap", "Sig", "NoNewPrivs", "Seccomp", "Umask"];
+        // SigQ counts what is pending for the user, also in other programs: it may go down meanwhile.
+        let signals = ["SigPnd", "SigBlk", "SigIgn", "SigCgt"];
+        let kept = ["Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Umask"];
         let status: Vec<String> = status
             .lines()
-            .filter(|line| kept.iter().any(|key| line.starts_with(key)))
+            .filter(|line| kept.iter().chain(&signals).any(|key| line.starts_with(key)))
             .map(str::to_string)
             .collect();
         let dumpable = nix::sys::prctl::get_dumpable().expect("ask");

@@ -4,6 +4,7 @@ mod attributes;
 mod devices;
 mod elsewhere;
 mod exec;
+mod labels;
 mod mounts;
 mod ordinary;
 mod process;
@@ -200,9 +201,10 @@ impl Build<'_> {
     fn new_filesystem(
         &mut self,
         fstype: &'static str,
-        options: Vec<(&'static str, String)>,
+        mut options: Vec<(&'static str, String)>,
         attributes: u64,
     ) -> Slot {
+        self.label(fstype, &mut options);
         let slot = self.plan.slot();
         self.plan.step(Step::NewFilesystem { slot, fstype, options, attributes });
         slot
@@ -212,7 +214,7 @@ impl Build<'_> {
     fn new_filesystem_with(
         &mut self,
         fstype: &'static str,
-        options: Vec<(&'static str, String)>,
+        mut options: Vec<(&'static str, String)>,
         attributes: u64,
         data: &[String],
     ) -> Slot {
@@ -220,6 +222,9 @@ impl Build<'_> {
             return self.new_filesystem(fstype, options, attributes);
         }
         let (pairs, flags) = split_data(data);
+        if !pairs.iter().any(|(key, _)| labels::is_label(key)) {
+            self.label(fstype, &mut options);
+        }
         let own = options.into_iter().map(|(key, value)| (key.to_string(), value));
         let options = own.filter(|(key, _)| pairs.iter().all(|(other, _)| other != key)).collect::<Vec<_>>();
         let options = options.into_iter().chain(pairs.iter().cloned()).collect();

@@ -125,7 +125,7 @@ impl Build<'_> {
                 let slot = self.host_tree(Source::Filesystem {
                     fstype: fstype.clone(),
                     source: source.clone(),
-                    data: mount.data.clone(),
+                    data: self.labelled(&mount.data),
                     attributes,
                     propagation: mount.propagation,
                     idmap,

@@ -95,6 +95,7 @@ impl Build<'_> {
             }
         };
         options += &format!(",upperdir={upperdir},workdir={workdir}{}", self.overlay_options());
+        options += &self.label_of_overlay();
         self.plan.step(Step::MountOverlay { options });
     }
 

@@ -6,6 +6,8 @@ mod attributes;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod labels;
+#[cfg(test)]
 mod mutated;
 #[cfg(test)]
 mod ordinary;

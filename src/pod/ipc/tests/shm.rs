@@ -13,7 +13,8 @@ use super::super::{create_shm_object, list, open_shm_object, remove_shm_object};
 use super::{TestPod, as_file, assert_fails, in_pod, owner_of, spec};
 use crate::error::ErrorKind;
 use crate::spec::ShmObjectSpec;
-use crate::sys::ipc::hostile::{lease, set_xattr, xattr_size};
+use crate::sys::ipc::hostile::{lease, xattr_size};
+use crate::sys::xattr;
 
 fn object(json: &str) -> ShmObjectSpec {
     spec(json)
@@ -72,7 +73,7 @@ fn an_acl_or_set_group_id_of_the_directory_does_not_show() {
             acl.extend(id.to_le_bytes());
         }
         let directory = File::open(&pod.shm_path).unwrap();
-        if let Err(errno) = set_xattr(&directory, c"system.posix_acl_default", &acl) {
+        if let Err(errno) = xattr::set(&directory, c"system.posix_acl_default", &acl) {
             eprintln!("SKIPPED: this kernel's tmpfs has no ACLs: {errno}");
             return;
         }
