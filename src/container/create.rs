@@ -87,6 +87,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         plan,
         cgroup: None,
         process: None,
+        twin: None,
         hooks_ran: false,
         listener: Listener::default(),
         terminal: None,
@@ -122,6 +123,8 @@ struct Attempt<'a> {
     plan: Plan,
     cgroup: Option<Cgroup>,
     process: Option<Child>,
+    /// What takes its place in the end, in a pod with a user namespace.
+    twin: Option<Child>,
     /// Whether hooks have run, so that those of the end must.
     hooks_ran: bool,
     listener: Listener,
@@ -152,7 +155,7 @@ impl Attempt<'_> {
         self.process = Some(child);
         // Which process stays is known only when it has entered its PID namespace.
         // And init waits until its listener was taken.
-        let settles = self.plan.enters_pid() || at_once && self.plan.listens();
+        let settles = self.plan.forks() || at_once && self.plan.listens();
         if settles {
             self.settle(&control, at_once)?;
         }
@@ -234,6 +237,15 @@ impl Attempt<'_> {
                 Message::Fd(last) => {
                     proc.follow(self.process.as_mut().ok_or_else(lost)?, last)?;
                 }
+                Message::Twin(pidfd) => match &mut self.twin {
+                    Some(twin) => proc.follow(twin, pidfd)?,
+                    None => self.twin = Some(Child { pid: proc.pid_of(pidfd.as_fd())?, pidfd }),
+                },
+                Message::TakesOver => {
+                    let twin = self.twin.take().ok_or_else(lost)?;
+                    let init = self.process.replace(twin).ok_or_else(lost)?;
+                    init.wait();
+                }
                 Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")
@@ -250,7 +262,7 @@ impl Attempt<'_> {
     /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
-        if let Some(child) = self.process.take() {
+        for child in [self.process.take(), self.twin.take()].into_iter().flatten() {
             child.end();
         }
         if let Some(cgroup) = &self.cgroup {

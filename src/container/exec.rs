@@ -183,7 +183,7 @@ impl Attempt<'_> {
                 }
                 Message::Listener(number) => self.hand_over(spec, control, number)?,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Closed | Message::Paused => {
+                Message::Closed | Message::Paused | Message::Twin(_) | Message::TakesOver => {
                     return Err(Error::new(ErrorKind::System, "prepare").on("the program").because(
                         "init ended early; was it killed, by the OOM killer or a memory limit too small?",
                     ));

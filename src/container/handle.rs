@@ -264,12 +264,17 @@ impl Container {
             return Err(Error::new(ErrorKind::WrongState, "finish").on(format!("{:?}", self.name())));
         };
         // The process has ended, and with it its end of the socket: all that it said is here.
-        let mut ready = self.0.plan.as_ref().is_some_and(|plan| plan.enters_pid() || plan.listens());
+        let mut ready = self.0.plan.as_ref().is_some_and(|plan| plan.forks() || plan.listens());
         loop {
             match control.receive()? {
                 Message::Ready => ready = true,
                 Message::Failed { step, call, errno } => return Err(self.failure(step, call, errno)),
-                Message::Fd(_) | Message::Paused | Message::Listener(_) | Message::Terminal(_) => {}
+                Message::Fd(_)
+                | Message::Paused
+                | Message::Listener(_)
+                | Message::Terminal(_)
+                | Message::Twin(_)
+                | Message::TakesOver => {}
                 Message::Closed if ready => break,
                 Message::Closed => {
                     return Err(Error::new(ErrorKind::System, "prepare")

@@ -150,10 +150,13 @@ impl<'a> Opener<'a> {
                     let namespace = open_namespace(Kind::Pid, path)?;
                     with_attributes(super::proc_at::make(self.node, namespace)?, *attributes)?
                 }
-                Source::TargetPid(name) => self.target(name, |proc, pid| {
-                    namespace::of_process(proc, pid, Kind::Pid)
-                        .step("open", "the PID namespace of the target")
-                })?,
+                Source::TargetPid(name) => self.target(name, target_pid)?,
+                // In a user namespace masks are locked, and what is mounted in the target's proc cannot be left out of a
+                // copy: make one like it.
+                Source::TargetProc { name, attributes } if plan.is_in_user_namespace() => {
+                    let namespace = self.target(name, target_pid)?;
+                    with_attributes(super::proc_at::make(self.node, namespace)?, *attributes)?
+                }
                 Source::TargetProc { name, attributes } => {
                     with_attributes(self.target(name, target_proc)?, *attributes)?
                 }
@@ -417,6 +420,10 @@ fn host_device(path: &Path, kind: DeviceKind, number: u64) -> Result<OwnedFd> {
     set_attributes(node.as_fd(), false, attr::NOSUID | attr::NOEXEC, 0, libc::MS_PRIVATE)
         .step("set mount attributes of", path.display())?;
     Ok(node)
+}
+
+fn target_pid(proc: &OwnedFd, pid: i32) -> Result<OwnedFd> {
+    namespace::of_process(proc, pid, Kind::Pid).step("open", "the PID namespace of the target")
 }
 
 /// A copy of the proc that a process of another container sees. What is there is up to that container, so that it is

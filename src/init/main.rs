@@ -23,6 +23,7 @@ mod starters;
 mod sys;
 mod user;
 mod terminal;
+mod twin;
 mod wire;
 
 use sys::{EINVAL, Errno, nr, syscall};
@@ -67,6 +68,10 @@ pub struct State {
     keeps_groups: bool,
     /// The index of the current step.
     step: u32,
+    /// The socket to the twin, or the twin's, while there are two; 0 otherwise.
+    twin: i32,
+    /// Steps to come that are those of the other one.
+    skip: u32,
 }
 
 impl State {
@@ -89,7 +94,16 @@ impl State {
 }
 
 static mut PLAN: [u8; wire::MAX_PLAN] = [0; wire::MAX_PLAN];
-static mut STATE: State = State { slots: [0; wire::MAX_SLOTS], null: 0, empty: 0, root: 0, keeps_groups: false, step: 0 };
+static mut STATE: State = State {
+    slots: [0; wire::MAX_SLOTS],
+    null: 0,
+    empty: 0,
+    root: 0,
+    keeps_groups: false,
+    step: 0,
+    twin: 0,
+    skip: 0,
+};
 
 /// Where the program starts: `stack` is what the kernel put there, the argument count first.
 ///
@@ -162,7 +176,10 @@ fn run(state: &mut State, mut plan: Plan) -> Done {
         }
     }
     while let Some(step) = plan.next_step()? {
-        interpret(state, step)?;
+        match state.skip.checked_sub(1) {
+            Some(rest) => state.skip = rest,
+            None => interpret(state, step)?,
+        }
         state.step += 1;
     }
     Err(wire::Malformed.into())
@@ -242,6 +259,10 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::ENTER_MOUNTS => enter::mounts(state, fields)?,
         wire::KEEP_GROUPS => state.keeps_groups = true,
         wire::SHOW => process::show(),
+        wire::TWIN => twin::part(state, fields)?,
+        wire::GIVE => twin::give(state, fields)?,
+        wire::TAKE => twin::take(state, fields)?,
+        wire::HAND_OVER => twin::hand_over(state, fields)?,
         _ => return Err(wire::Malformed.into()),
     }
     Ok(())

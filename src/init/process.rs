@@ -87,6 +87,11 @@ pub fn ready(control: i32) -> Result<(), Errno> {
     send(control, [wire::MSG_READY, 0, 0]).map(drop)
 }
 
+/// Tells something that needs no more words.
+pub fn tell(state: &State, what: u32) -> Done {
+    send(state.slot(wire::CONTROL)?, [what, 0, 0]).within(wire::CALL_SENDMSG).map(drop)
+}
+
 pub fn barrier(state: &State) -> Done {
     wait_for_host(state, wire::MSG_READY)
 }
@@ -119,14 +124,14 @@ struct Message {
     name_length: usize,
     iov: *const Iovec,
     iov_length: usize,
-    control: *const Rights,
+    control: *mut Rights,
     control_length: usize,
     flags: usize,
 }
 
 #[repr(C)]
 struct Iovec {
-    base: *const u32,
+    base: *mut u32,
     length: usize,
 }
 
@@ -144,15 +149,16 @@ pub fn send_descriptor(control: i32, what: u32, fd: i32) -> Done {
     const SOL_SOCKET: u32 = 1;
     const SCM_RIGHTS: u32 = 1;
     const HEADER: usize = 16;
-    let payload = [what, 0, 0];
-    let iov = Iovec { base: payload.as_ptr(), length: size_of_val(&payload) };
-    let rights = Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
+    let mut payload = [what, 0, 0];
+    let iov = Iovec { base: payload.as_mut_ptr(), length: size_of_val(&payload) };
+    let mut rights =
+        Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
     let message = Message {
         name: 0,
         name_length: 0,
         iov: &iov,
         iov_length: 1,
-        control: &rights,
+        control: &raw mut rights,
         control_length: size_of::<Rights>(),
         flags: 0,
     };
@@ -164,21 +170,40 @@ pub fn send_fd(state: &State, mut fields: Reader) -> Done {
     send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, fd)
 }
 
-/// Joining a PID namespace goes for children only (setns(2)): fork a last time. The child becomes a child of the host
-/// program, and all that it has is what the container's program will have: it enters the namespace last, where others
-/// may already be waiting for it (CVE-2016-9962).
-pub fn enter_pid(state: &State) -> Done {
-    // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
-    hide();
+/// Receives a descriptor; `None` at the end of file.
+pub fn receive_descriptor(socket: i32) -> Result<Option<i32>, Errno> {
+    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+    let mut payload = [0u32; 3];
+    let mut rights = Rights { length: 0, level: 0, kind: 0, fd: -1, padding: 0 };
+    let iov = Iovec { base: (&raw mut payload).cast(), length: size_of_val(&payload) };
+    let mut message = Message {
+        name: 0,
+        name_length: 0,
+        iov: &iov,
+        iov_length: 1,
+        control: &raw mut rights,
+        control_length: size_of::<Rights>(),
+        flags: 0,
+    };
+    let length = syscall!(nr::RECVMSG, socket, &raw mut message, MSG_CMSG_CLOEXEC)?;
+    // SAFETY: the kernel has written the control data, or has left it as it was.
+    let fd = unsafe { (&raw const rights.fd).read_volatile() };
+    Ok((length != 0 && fd >= 0).then_some(fd))
+}
+
+/// Forks a process with the same parent; true in that. It goes on when the library knows of it: it would stay a zombie
+/// that nobody waits for. Who is outside tells, since who is inside can be killed with its PID namespace at any time.
+pub fn fork(state: &State, message: u32) -> Done<bool> {
     let [hears, tells] = pipe().within(wire::CALL_PIPE)?;
     let mut pidfd = -1i32;
     let flags = CLONE_PARENT | CLONE_PIDFD | SIGCHLD as usize;
     if syscall!(nr::CLONE, flags, 0, &raw mut pidfd).within(wire::CALL_CLONE)? != 0 {
-        // Who is outside tells, since who is inside can be killed with the namespace at any time, and would stay a zombie
-        // that nobody knows of: process 1 of the namespace then waits for ever.
-        send_descriptor(state.slot(wire::CONTROL)?, wire::MSG_FD, pidfd)?;
+        send_descriptor(state.slot(wire::CONTROL)?, message, pidfd)?;
         let _ = syscall!(nr::WRITE, tells, c"".as_ptr(), 1);
-        exit(0);
+        for fd in [hears, tells, pidfd] {
+            close(fd);
+        }
+        return Ok(false);
     }
     close(tells);
     // That the library knows of it comes first of all that it hears.
@@ -192,6 +217,19 @@ pub fn enter_pid(state: &State) -> Done {
         }
     }
     close(hears);
+    Ok(true)
+}
+
+/// Joining a PID namespace goes for children only (setns(2)): fork a last time. The child becomes a child of the host
+/// program, and all that it has is what the container's program will have: it enters the namespace last, where others
+/// may already be waiting for it (CVE-2016-9962). Only the twin enters before, where nobody else is yet.
+pub fn enter_pid(state: &State) -> Done {
+    // The identity that was taken may have made the process dumpable (fs.suid_dumpable).
+    hide();
+    let message = if state.twin == 0 { wire::MSG_FD } else { wire::MSG_TWIN };
+    if !fork(state, message)? {
+        exit(0);
+    }
     // The session of before is that of a process that is gone in a moment.
     syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop)
 }

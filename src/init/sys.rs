@@ -143,6 +143,8 @@ pub mod nr {
     pub const IOPRIO_SET: usize = 251;
     pub const SCHED_SETATTR: usize = 314;
     pub const CHROOT: usize = 161;
+    pub const SOCKETPAIR: usize = 53;
+    pub const RECVMSG: usize = 47;
 }
 
 /// Numbers that differ by architecture.
@@ -220,6 +222,8 @@ pub mod nr {
     pub const IOPRIO_SET: usize = 30;
     pub const SCHED_SETATTR: usize = 274;
     pub const CHROOT: usize = 51;
+    pub const SOCKETPAIR: usize = 199;
+    pub const RECVMSG: usize = 212;
 }
 
 /// One system call.

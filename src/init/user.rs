@@ -9,6 +9,7 @@ use crate::wire::{self, Reader};
 use crate::{Done, In, State, process};
 
 pub const CLONE_NEWUSER: u32 = 0x1000_0000;
+pub const CLONE_NEWNS: u32 = 0x0002_0000;
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 const MOVE_MOUNT_F_EMPTY_PATH: usize = 0x04;
 const MNT_DETACH: usize = 2;
@@ -89,11 +90,7 @@ pub fn copy_root(state: &mut State, mut fields: Reader) -> Done {
         .within(wire::CALL_MOVE_MOUNT)?;
     close(copy);
     close(locked);
-    close(state.root);
     state.root = open()? as i32;
-    // These are of the mount namespace of before.
-    state.null = 0;
-    state.empty = 0;
     Ok(())
 }
 

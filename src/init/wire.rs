@@ -59,6 +59,10 @@ pub const MSG_LISTENER: u32 = 40;
 pub const MSG_LISTENER_TAKEN: u32 = 41;
 /// The master of a terminal comes along.
 pub const MSG_TERMINAL: u32 = 60;
+/// The twin of init was made, or has forked: its pidfd comes along.
+pub const MSG_TWIN: u32 = 115;
+/// The twin takes the place of init, which ends.
+pub const MSG_TAKES_OVER: u32 = 116;
 
 /// The operations of init.
 macro_rules! operations {
@@ -203,6 +207,15 @@ operations! {
     KEEP_GROUPS = 90,
     /// Let the owner of the user namespace write its maps.
     SHOW = 91,
+    /// Make a twin: number of steps from here on that it does, and init does not.
+    TWIN = 115,
+    /// In the twin: give descriptors to init, wait for a mount namespace and join it: number of steps that are left to
+    /// init, number of slots, and these.
+    GIVE = 116,
+    /// Take descriptors from the twin: number of slots, and these.
+    TAKE = 117,
+    /// Give the mount namespace to the twin, and end: slot of a proc.
+    HAND_OVER = 118,
 }
 
 /// The calls that a step can fail in, for messages.
@@ -292,6 +305,9 @@ calls! {
     CALL_FCHMOD = 65: "fchmod",
 
     CALL_CHROOT = 100: "chroot",
+
+    CALL_SOCKETPAIR = 115: "socketpair",
+    CALL_RECVMSG = 116: "recvmsg",
 }
 
 /// The place of a call when a hook exited with a code, which is added; and when a signal killed it, likewise.

@@ -163,7 +163,7 @@ impl Proc {
     }
 
     /// The pid behind a pidfd, as this process sees it.
-    fn pid_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32> {
+    pub(crate) fn pid_of(&self, pidfd: BorrowedFd<'_>) -> Result<i32> {
         use std::os::fd::AsRawFd;
         let path = format!("thread-self/fdinfo/{}", pidfd.as_raw_fd());
         self.read(&path)?

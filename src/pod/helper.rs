@@ -58,8 +58,13 @@ impl Helper {
                 }
                 Message::Fd(fd) => self.file = Some(fd),
                 Message::Failed { step, call, errno } => return Err(self.plan.failure(step, call, errno)),
-                // It has no hooks, no listener and no terminal.
-                Message::Closed | Message::Paused | Message::Listener(_) | Message::Terminal(_) => {
+                // It has no hooks, no listener, no terminal and no twin.
+                Message::Closed
+                | Message::Paused
+                | Message::Listener(_)
+                | Message::Terminal(_)
+                | Message::Twin(_)
+                | Message::TakesOver => {
                     return Err(Error::new(ErrorKind::System, "start")
                         .on("an init that works in a namespace")
                         .because("it ended early"));

@@ -92,7 +92,7 @@ fn settle(
             Message::Ready => break,
             Message::Terminal(_) => {}
             Message::Failed { step, call, errno } => return Err(plan.failure(step, call, errno)),
-            Message::Closed | Message::Paused => {
+            Message::Closed | Message::Paused | Message::Twin(_) | Message::TakesOver => {
                 return Err(Error::new(ErrorKind::System, "start")
                     .on("the pod's init")
                     .because("it ended early"));

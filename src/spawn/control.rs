@@ -29,6 +29,10 @@ pub(crate) enum Message {
     Listener(i32),
     /// The master of a terminal.
     Terminal(OwnedFd),
+    /// The pidfd of init's twin: of a first one, or of what that one has forked.
+    Twin(OwnedFd),
+    /// The twin goes on in init's place.
+    TakesOver,
     /// Init has executed the program, or has ended.
     Closed,
 }
@@ -101,6 +105,8 @@ impl Control {
             (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
             (12, wire::MSG_LISTENER, None) => Ok(Message::Listener(word(4) as i32)),
             (12, wire::MSG_TERMINAL, Some(fd)) => Ok(Message::Terminal(fd)),
+            (12, wire::MSG_TWIN, Some(fd)) => Ok(Message::Twin(fd)),
+            (12, wire::MSG_TAKES_OVER, None) => Ok(Message::TakesOver),
             _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
         }
     }

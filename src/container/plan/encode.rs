@@ -30,6 +30,12 @@ impl Writer {
         self.u32(slot.0)
     }
 
+    /// How many there are, and these.
+    fn slots(&mut self, slots: &[Slot]) -> &mut Self {
+        self.u32(slots.len() as u32);
+        slots.iter().fold(self, |w, slot| w.slot(*slot))
+    }
+
     fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.u32(bytes.len() as u32);
         self.0.extend_from_slice(bytes);
@@ -242,10 +248,7 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
         Step::Barrier => wire::BARRIER,
         Step::Pause => wire::PAUSE,
         Step::Preserve(slots) => {
-            w.u32(slots.len() as u32);
-            for slot in slots {
-                w.slot(*slot);
-            }
+            w.slots(slots);
             wire::PRESERVE
         }
         Step::KeepOpen(count) => {
@@ -362,5 +365,21 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::LOOK_AS
         }
         Step::KeepGroups => wire::KEEP_GROUPS,
+        Step::Twin { steps } => {
+            w.u32(*steps);
+            wire::TWIN
+        }
+        Step::Give { slots, steps } => {
+            w.u32(*steps).slots(slots);
+            wire::GIVE
+        }
+        Step::Take(slots) => {
+            w.slots(slots);
+            wire::TAKE
+        }
+        Step::HandOver { proc } => {
+            w.slot(*proc);
+            wire::HAND_OVER
+        }
     }
 }

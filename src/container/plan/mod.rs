@@ -77,6 +77,16 @@ impl Plan {
         self.steps.contains(&Step::EnterPid)
     }
 
+    /// Whether the pod has a user namespace of its own.
+    pub(crate) fn is_in_user_namespace(&self) -> bool {
+        self.sources.contains(&Source::Namespace(crate::sys::namespace::Kind::User))
+    }
+
+    /// Whether a process that init forks stays in its place.
+    pub(crate) fn forks(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::EnterPid | Step::Twin { .. }))
+    }
+
     /// The index of the barrier: steps before it are done when the container is made, those after it at its start.
     pub(crate) fn barrier(&self) -> Option<usize> {
         let barrier = |step: &Step| matches!(step, Step::Barrier | Step::BarrierForAll { .. });

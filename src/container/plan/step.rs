@@ -254,6 +254,20 @@ pub(crate) enum Step {
     },
     /// In a user namespace that may not change them.
     KeepGroups,
+    /// Make a twin, which does the next steps alone: so many.
+    Twin {
+        steps: u32,
+    },
+    /// In the twin: give what is in these slots, and go on in a mount namespace that is given, so many steps later.
+    Give {
+        slots: Vec<Slot>,
+        steps: u32,
+    },
+    Take(Vec<Slot>),
+    /// Give the twin the mount namespace, and end.
+    HandOver {
+        proc: Slot,
+    },
 }
 
 /// What to make where a mount goes, when nothing is there.
@@ -352,6 +366,9 @@ impl Step {
                  parts of /sys",
             ),
             (Step::UnshareTime, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)"),
+            (Step::Twin { .. } | Step::EnterPid, Errno::EAGAIN) => Some(
+                "a limit of processes is reached; while a container is made in a user namespace it has three",
+            ),
             (Step::JoinTime { .. }, Errno::EINVAL) => Some("the file is no time namespace"),
             (Step::Affinity { .. }, Errno::EINVAL) => {
                 Some("none of them is there and in the cpuset of the container's cgroup")
@@ -517,6 +534,17 @@ impl fmt::Display for Step {
                 write!(f, "look at files as user {uid}, group {gid}, groups {groups:?}")
             }
             Step::KeepGroups => write!(f, "keep the groups"),
+            Step::Twin { steps } => {
+                write!(f, "make a twin, which does the next {steps} steps and init does not")
+            }
+            Step::Give { steps, .. } => {
+                write!(
+                    f,
+                    "give init the filesystems, and go on {steps} steps later, in the mount namespace that it made"
+                )
+            }
+            Step::Take(_) => write!(f, "take the filesystems that the twin has made"),
+            Step::HandOver { .. } => write!(f, "give the twin the mount namespace, and end"),
         }
     }
 }

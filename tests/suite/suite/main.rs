@@ -69,6 +69,7 @@ mod userns_attributes;
 mod userns_auto;
 mod userns_files;
 mod userns_more;
+mod userns_order;
 mod volumes;
 
 use libtest_mimic::{Arguments, Trial};
@@ -114,6 +115,7 @@ fn main() {
             stopping::payload,
             stress::payload,
             userns::payload,
+            userns_order::payload,
         ];
         if own.iter().any(|payload| payload(&words)) {
             std::process::exit(0);
@@ -180,6 +182,7 @@ fn main() {
         userns_auto::tests(),
         userns_files::tests(),
         userns_more::tests(),
+        userns_order::tests(),
         volumes::tests(),
     ]
     .into_iter()

@@ -8,7 +8,7 @@ use crate::spec::{SeccompProfile, TimeNamespace, TimeOffset, cpu_mask};
 
 impl Build<'_> {
     /// The private proc, opened when a first step needs it.
-    fn private_proc(&mut self) -> Slot {
+    pub(super) fn private_proc(&mut self) -> Slot {
         match self.proc {
             Some(slot) => slot,
             None => *self.proc.insert(self.plan.source(Source::PrivateProc)),

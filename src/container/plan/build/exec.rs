@@ -21,7 +21,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
         kernels: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
-        late: Vec::new(),
+        twin: Default::default(),
         inside: Some(inside),
     };
     build.preserve();

@@ -18,14 +18,15 @@ use nix::sched::CloneFlags;
 
 pub(crate) use exec::compile_exec;
 pub(crate) use ordinary::Ordinary;
+use user::Twin;
 pub(crate) use user::{holder, queue, sysctls};
 
 use super::step::Step;
 use super::{Plan, Slot, Source, Spread};
 use crate::error::{Error, Result};
 use crate::spec::{
-    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, IdMap, IdMappings, Mount, NamespaceMode, PidMode,
-    PodSpec, split_data,
+    CapabilityBits, CgroupNamespace, ContainerSpec, Hook, IdMap, IdMappings, NamespaceMode, PidMode, PodSpec,
+    split_data,
 };
 use crate::sys::mount::{AttributeChange, attr};
 use crate::sys::namespace::Kind;
@@ -81,7 +82,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
         kernels: Vec::new(),
         proc: None,
         late_readonly: Vec::new(),
-        late: Vec::new(),
+        twin: Twin::default(),
         inside: None,
     };
     build.preserve();
@@ -89,11 +90,12 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     build.check_ids()?;
     build.namespaces();
     build.first_attributes()?;
+    build.part();
     build.own_files();
     build.rootfs();
     build.mounts()?;
     build.devices()?;
-    build.hide(false);
+    build.hide();
     build.enter_root();
     build.enter_user()?;
     build.process()?;
@@ -111,7 +113,8 @@ pub(crate) fn reaper(pod: &PodSpec, keeps_groups: bool) -> Plan {
     plan.step(Step::Setsid);
     if !pod.namespaces.user.is_host() {
         user::show_proc(&mut plan);
-        user::enter(&mut plan, CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWPID);
+        let user = plan.source(Source::Namespace(Kind::User));
+        user::enter(&mut plan, user, CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWPID);
         plan.step(Step::EnterPid);
     }
     let proc = plan.slot();
@@ -182,8 +185,8 @@ struct Build<'a> {
     /// Directories in filesystems that init makes, for other mounts: the whole path, the slot of the filesystem, and
     /// the path in it.
     fresh: Vec<(String, Slot, &'static str)>,
-    /// In a pod with a user namespace: mounts that are made inside it.
-    late: Vec<Mount>,
+    /// In a pod with a user namespace: what is made inside it.
+    twin: Twin,
     /// What is mounted on `/proc` and on `/sys`.
     kernels: Vec<(&'static Path, Slot)>,
     /// The library's own proc, once a step has needed it.

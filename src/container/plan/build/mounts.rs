@@ -61,10 +61,6 @@ impl Build<'_> {
     }
 
     fn mount(&mut self, mount: &Mount) -> Result<()> {
-        if self.is_late(mount)? { Ok(()) } else { self.mount_now(mount) }
-    }
-
-    pub(super) fn mount_now(&mut self, mount: &Mount) -> Result<()> {
         self.check_propagation(mount)?;
         let path = mount.destination.display().to_string();
         let mut attributes = mount.fresh_attributes();
@@ -160,7 +156,10 @@ impl Build<'_> {
                 if self.has_gid(5) {
                     options.push(("gid", "5".to_string()));
                 }
-                (self.new_filesystem_with("devpts", options, attributes, &mount.data), "devpts".to_string())
+                // What is in it belongs to root inside, and the group of terminals is one inside.
+                let slot = self
+                    .inside(|build| build.new_filesystem_with("devpts", options, attributes, &mount.data));
+                (slot, "devpts".to_string())
             }
             MountKind::Shm if host_ipc => {
                 (self.plan.source(host_tree("/dev/shm", attributes)), "the host's /dev/shm".to_string())
@@ -209,9 +208,12 @@ impl Build<'_> {
             ));
         }
         Ok(match mode {
-            PidMode::Container | PidMode::Host => {
-                self.new_filesystem_with("proc", Vec::new(), attributes, data)
+            PidMode::Container => {
+                self.twin.makes_proc = true;
+                self.inside(|build| build.new_filesystem_with("proc", Vec::new(), attributes, data))
             }
+            // Of the host's processes: only the host's privileges are enough for that.
+            PidMode::Host => self.new_filesystem_with("proc", Vec::new(), attributes, data),
             // Nothing mounts a proc of a PID namespace from outside it before Linux 6.17: take the one that is there.
             PidMode::Pod => self.plan.source(Source::PodProc { attributes }),
             PidMode::Target(name) => self.plan.source(Source::TargetProc { name: name.clone(), attributes }),
@@ -219,17 +221,14 @@ impl Build<'_> {
         })
     }
 
-    /// Hides what is to be hidden: what is in a proc that is mounted last (see [`Build::is_late`]) `late`, when that is
-    /// there, and all else before.
-    pub(super) fn hide(&mut self, late: bool) {
-        let late_proc = self.pod.ids.is_some() && *self.pod.pid_mode(self.container) != PidMode::Host;
-        let now = |path: &Path| late == (late_proc && path.starts_with("/proc"));
+    /// Hides what is to be hidden.
+    pub(super) fn hide(&mut self) {
         let security = &self.container.security;
-        for path in security.masked_paths.iter().filter(|path| now(path)) {
+        for path in &security.masked_paths {
             let (base, below) = self.place(path);
             self.plan.step(Step::Mask { base, path: below, destination: path.display().to_string() });
         }
-        for path in security.readonly_paths.iter().filter(|path| now(path)) {
+        for path in &security.readonly_paths {
             let (base, below) = self.place(path);
             self.plan.step(Step::Readonly { base, path: below, destination: path.display().to_string() });
         }

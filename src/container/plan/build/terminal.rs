@@ -22,7 +22,9 @@ impl Build<'_> {
             Error::invalid("terminal", format!("needs a devpts of the container's own on {DEVPTS}"))
         })?;
         let console = self.plan.slot();
-        self.plan.step(Step::Terminal { slot, devpts: Some(devpts), console: Some(console), user, size });
+        // In a user namespace the one that was mounted is in a mount namespace of before: look for its copy.
+        let devpts = self.pod.ids.is_none().then_some(devpts);
+        self.plan.step(Step::Terminal { slot, devpts, console: Some(console), user, size });
         self.plan.step(Step::MountAt {
             slot: console,
             what: "the terminal".to_string(),

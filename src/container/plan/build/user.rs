@@ -1,9 +1,10 @@
 //! What is different in a pod with a user namespace of its own, and the plans of inits that work in one for a moment.
 //!
-//! Init makes the root filesystem and nearly all mounts with the privileges of the host, in the copy of the
-//! template. Then it joins the user namespace for good and makes a mount namespace that belongs to it: what it has
-//! mounted before is locked there, so that not even `CAP_SYS_ADMIN` inside undoes it. Only proc and devpts come after
-//! that: a proc belongs to a PID namespace which belongs to the user namespace, and terminals belong to users inside.
+//! Init makes the root filesystem and all mounts, in the listed order, with the privileges of the host, in the copy of
+//! the template. Then it joins the user namespace for good and makes a mount namespace that belongs to it: what it has
+//! mounted before is locked there, so that not even `CAP_SYS_ADMIN` inside undoes it. Two filesystems it gets from its
+//! twin, which has entered before: a proc belongs to a PID namespace which belongs to the user namespace, and terminals
+//! belong to users inside. In the end the twin goes on in its place.
 
 use nix::sched::CloneFlags;
 
@@ -12,10 +13,23 @@ use crate::container::plan::step::Step;
 use crate::container::plan::{PROC_OF_HOST, Plan, Slot, Source};
 use crate::error::{Error, Result};
 use crate::spec::{
-    CgroupNamespace, Device, IdMappings, MessageQueueSpec, Mount, MountKind, PidMode, Propagation,
-    sysctl_path,
+    CgroupNamespace, Device, IdMappings, MessageQueueSpec, Mount, PidMode, Propagation, sysctl_path,
 };
 use crate::sys::namespace::Kind;
+
+/// The process that enters the user namespace first.
+#[derive(Default)]
+pub(super) struct Twin {
+    /// The index of the step that makes it.
+    parts_at: usize,
+    /// That of the step by which init takes what the twin makes.
+    takes_at: usize,
+    /// Whether a proc is among that.
+    pub(super) makes_proc: bool,
+    /// The steps that make it, and where it goes.
+    makes: Vec<Step>,
+    slots: Vec<Slot>,
+}
 
 /// A hard limit from which on init can work with it.
 const COMFORT: u64 = 8192;
@@ -107,37 +121,25 @@ impl Build<'_> {
         }
     }
 
-    /// Whether a mount is to wait until init is in the user namespace, and then remembers it. A proc of the host's
-    /// processes is made before: only the host's privileges are enough for that.
-    pub(super) fn is_late(&mut self, mount: &Mount) -> Result<bool> {
-        if self.pod.ids.is_none() {
-            return Ok(false);
-        }
-        if let Some(late) = self.late.iter().find(|late| mount.destination.starts_with(&late.destination)) {
-            return Err(Error::invalid(
-                format!("mounts[{:?}]", mount.destination.display().to_string()),
-                format!(
-                    "is below {}, which is mounted last in a pod with a user namespace",
-                    late.destination.display()
-                ),
-            ));
-        }
-        let late = match mount.kind {
-            MountKind::Proc => *self.pod.pid_mode(self.container) != PidMode::Host,
-            // What is in it belongs to root inside, and the group of terminals is one inside.
-            MountKind::Devpts => true,
-            _ => false,
-        };
-        if late {
-            let path = mount.destination.display().to_string();
-            match self.fresh.iter().position(|(place, ..)| *place == path) {
-                // What was mounted before cannot be mounted below any more by its descriptor.
-                Some(at) => drop(self.fresh.remove(at)),
-                None => self.plan.step(Step::MkdirInRoot { path }),
+    /// From here on there are two inits, in a pod with a user namespace: see [`Twin`].
+    pub(super) fn part(&mut self) {
+        self.twin.parts_at = self.plan.steps.len();
+    }
+
+    /// A filesystem that is made inside the user namespace, if there is one. Init waits for all of them before it mounts
+    /// the first.
+    pub(super) fn inside(&mut self, make: impl FnOnce(&mut Self) -> Slot) -> Slot {
+        let slot = make(self);
+        if self.pod.ids.is_some() {
+            let made = self.plan.steps.pop();
+            if self.twin.makes.is_empty() {
+                self.twin.takes_at = self.plan.steps.len();
+                self.plan.step(Step::Take(Vec::new()));
             }
-            self.late.push(mount.clone());
+            self.twin.makes.extend(made);
+            self.twin.slots.push(slot);
         }
-        Ok(late)
+        slot
     }
 
     /// What takes privileges of the host, before they are gone, where they go with the host's user namespace. Returns
@@ -156,33 +158,42 @@ impl Build<'_> {
         Ok(true)
     }
 
+    /// Says what the twin does, now that it is known what it has to make, and lets it go on from here.
     pub(super) fn enter_user(&mut self) -> Result<()> {
         if self.pod.ids.is_none() {
             return Ok(());
         }
-        let own_pid = *self.pod.pid_mode(self.container) == PidMode::Container;
+        let Twin { parts_at, takes_at, makes_proc, makes, slots } = std::mem::take(&mut self.twin);
         if !self.container.hooks.create_container.is_empty() {
             self.plan.step(Step::TakeRootBack);
         }
-        if own_pid && !self.late.is_empty() {
+        let user = self.plan.source(Source::Namespace(Kind::User));
+        // Locks what is mounted: the namespace that it was mounted in is the host's.
+        enter(&mut self.plan, user, CloneFlags::empty());
+        let proc = self.private_proc();
+        self.plan.step(Step::HandOver { proc });
+        if !makes.is_empty() {
+            self.plan.steps[takes_at] = Step::Take(slots.clone());
+        }
+        let inits = self.plan.steps.split_off(parts_at);
+        self.plan.step(Step::Twin { steps: 0 });
+        if makes_proc {
             show_proc(&mut self.plan);
         }
         self.with_host_privileges()?;
+        let own_pid = *self.pod.pid_mode(self.container) == PidMode::Container;
         let mut more = if own_pid { CloneFlags::CLONE_NEWPID } else { CloneFlags::empty() };
         if self.container.cgroup_namespace == CgroupNamespace::Container {
             more |= CloneFlags::CLONE_NEWCGROUP;
         }
-        enter(&mut self.plan, more);
+        enter(&mut self.plan, user, more);
+        self.plan.step(if own_pid { Step::EnterPid } else { Step::Setsid });
+        self.plan.steps.extend(makes);
+        self.plan.step(Step::Give { slots, steps: inits.len() as u32 });
+        let steps = (self.plan.steps.len() - parts_at - 1) as u32;
+        self.plan.steps[parts_at] = Step::Twin { steps };
+        self.plan.steps.extend(inits);
         self.plan.step(Step::CopyRoot);
-        // Those are in the mount namespace that was copied, where nothing can be mounted any more.
-        self.kernels.clear();
-        if own_pid {
-            self.plan.step(Step::EnterPid);
-        }
-        for mount in std::mem::take(&mut self.late) {
-            self.mount_now(&mount)?;
-        }
-        self.hide(true);
         Ok(())
     }
 }
@@ -204,9 +215,8 @@ fn unmapped(field: &str, id: u32) -> Error {
 }
 
 /// Leaves the user namespace of the host, with a mount namespace and others that belong to the pod's.
-pub(super) fn enter(plan: &mut Plan, more: CloneFlags) {
-    let slot = plan.source(Source::Namespace(Kind::User));
-    plan.step(Step::EnterUser { slot });
+pub(super) fn enter(plan: &mut Plan, user: Slot, more: CloneFlags) {
+    plan.step(Step::EnterUser { slot: user });
     plan.step(Step::Unshare(CloneFlags::CLONE_NEWNS | more));
 }
 

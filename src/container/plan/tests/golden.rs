@@ -1,7 +1,7 @@
 //! The plan of an ordinary container, word by word: a change of it is a change of what every container is, and is to
 //! be seen in a review.
 
-use crate::container::plan::{PodContext, compile, compile_exec, reaper};
+use crate::container::plan::{PodContext, Step, compile, compile_exec, reaper};
 use crate::spec::{
     ContainerSpec, ExecSpec, IdMappings, Mount, MountKind, PidMode, PodSpec, Rootfs, UserMode,
 };
@@ -89,15 +89,43 @@ fn ids_that_the_pod_does_not_have_are_refused() {
     assert_eq!(container(0, 0, 1000).unwrap_err().as_deref(), Some("user.additionalGids"));
 }
 
+/// Also what is made inside the user namespace, and all by init itself.
 #[test]
-fn nothing_is_mounted_below_what_comes_later() {
-    let pod = PodSpec::new("web").user(UserMode::Mapped(IdMappings::contiguous(131_072, 1000)));
-    let spec = ContainerSpec::new("a", Rootfs::overlay(["/image"]))
-        .args(["program"])
-        .mount(Mount::of(MountKind::Proc, "/other"))
-        .mount(Mount::bind("/data", "/other/self"));
-    let error = compile(&PodContext { spec: &pod, ids: ids(&pod), ordinary: None }, &spec).unwrap_err();
-    assert!(error.to_string().contains("is below /other"), "{error}");
+fn mounts_are_made_in_the_listed_order() {
+    let listed = ["/a", "/pts", "/other", "/other/self", "/b"];
+    let plan_of = |pod: &PodSpec| {
+        let mut spec = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]);
+        spec.default_mounts = false;
+        let spec = spec
+            .mount(Mount::tmpfs("/a", 1 << 16))
+            .mount(Mount::of(MountKind::Devpts, "/pts"))
+            .mount(Mount::of(MountKind::Proc, "/other"))
+            .mount(Mount::bind("/data", "/other/self"))
+            .mount(Mount::tmpfs("/b", 1 << 16));
+        compile(&PodContext { spec: pod, ids: ids(pod), ordinary: None }, &spec).unwrap()
+    };
+    let plain = PodSpec::new("web");
+    let user = PodSpec::new("web").user(UserMode::Mapped(IdMappings::contiguous(131_072, 1000)));
+    for pod in [&plain, &user] {
+        let plan = plan_of(pod);
+        let made = plan.steps.iter().filter_map(|step| match step {
+            Step::MountAt { path, .. } => Some(path.as_str()),
+            _ => None,
+        });
+        assert_eq!(made.collect::<Vec<_>>(), listed, "{plan}");
+    }
+    let plan = plan_of(&user);
+    let at = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted).unwrap();
+    let twin = at(|step| matches!(step, Step::Twin { .. }));
+    let (give, over) =
+        (at(|step| matches!(step, Step::Give { .. })), at(|step| matches!(step, Step::HandOver { .. })));
+    // The counts lead over the other one's steps, neither short of their end nor past it.
+    assert_eq!(plan.steps[twin], Step::Twin { steps: (give - twin) as u32 });
+    let Step::Give { slots, steps } = &plan.steps[give] else { unreachable!() };
+    assert_eq!((*steps as usize, slots.len()), (over - give, 2));
+    assert!(plan.steps.contains(&Step::Take(slots.clone())));
+    let first = at(|step| matches!(step, Step::MountAt { .. }));
+    assert!((give..over).contains(&first), "{plan}");
 }
 
 #[test]

@@ -47,6 +47,32 @@ fn what_is_made_for_the_container_has_it() {
     assert!(!plain.contains("context") && data.is_empty(), "{plain}");
 }
 
+/// Mutation: with no "devpts" in `LABELLED`, the line of the first one was without a label.
+#[test]
+fn what_the_twin_makes_in_a_user_namespace_has_it() {
+    let ids = IdMappings {
+        uid_mappings: vec![IdMapping { container_id: 0, host_id: 1 << 16, size: 1 << 16 }],
+        gid_mappings: vec![IdMapping { container_id: 0, host_id: 1 << 16, size: 1 << 16 }],
+    };
+    let spec = PodSpec::new("web").user(UserMode::Mapped(ids.clone()));
+    let mut own = Mount::of(MountKind::Devpts, "/own");
+    own.data.push("context=d:e:f".into());
+    let container = ContainerSpec::new("a", Rootfs::overlay(["/image"])).args(["program"]);
+    let container = container.mount(own).security(labelled());
+    container.validate().unwrap();
+    let context = PodContext { spec: &spec, ids: Some(&ids), ordinary: None };
+    let text = compile(&context, &container).unwrap().to_string();
+    let twins = text.lines().skip_while(|line| !line.contains("make a twin"));
+    let twins: Vec<_> = twins.take_while(|line| !line.contains("give init the filesystems")).collect();
+    let lines = |word: &str| twins.iter().filter(|line| line.contains(word)).collect::<Vec<_>>();
+    let terminals = lines("make a devpts");
+    assert_eq!(terminals.len(), 2, "{text}");
+    assert!(terminals[0].contains(", context=a:b:c:s0:c1,c2"), "{text}");
+    assert!(terminals[1].contains("context=d:e:f") && !terminals[1].contains(LABEL), "{text}");
+    let procs = lines("make a proc");
+    assert!(!procs.is_empty() && procs.iter().all(|line| !line.contains("context")), "{text}");
+}
+
 #[test]
 fn a_mount_with_a_label_of_its_own_keeps_that() {
     for own in ["context=d:e:f", "defcontext=d:e:f"] {

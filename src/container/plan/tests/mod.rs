@@ -81,6 +81,9 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         wire::JOIN => f.u32().and(f.u32()).map(drop),
         wire::JOIN_PROCESS => (0..3).try_for_each(|_| f.u32().map(drop)),
         wire::ENTER_MOUNTS => f.u32().map(drop),
+        wire::TWIN | wire::HAND_OVER => f.u32().map(drop),
+        wire::GIVE => f.u32().and_then(|_| (0..f.u32()?).try_for_each(|_| f.u32().map(drop))),
+        wire::TAKE => (0..f.u32()?).try_for_each(|_| f.u32().map(drop)),
         wire::UNSHARE | wire::UMASK | wire::SEND_FD | wire::BARRIER_FOR_ALL => f.u32().map(drop),
         wire::NEW_FILESYSTEM => {
             f.u32()?;

@@ -217,6 +217,10 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         (slot(), any::<u32>(), option::of(slot()))
             .prop_map(|(process, namespaces, root)| Step::JoinProcess { process, namespaces, root }),
         slot().prop_map(|slot| Step::EnterMounts { slot }),
+        any::<u32>().prop_map(|steps| Step::Twin { steps }),
+        (vec(slot(), 0..5), any::<u32>()).prop_map(|(slots, steps)| Step::Give { slots, steps }),
+        vec(slot(), 0..5).prop_map(Step::Take),
+        slot().prop_map(|proc| Step::HandOver { proc }),
         (vec(text(), 0..5), vec(text(), 0..9), vec(text(), 0..9))
             .prop_map(|(candidates, args, env)| Step::Exec { candidates, args, env }),
         vec(text(), 0..5).prop_map(|candidates| Step::FindProgram { candidates }),
@@ -425,5 +429,14 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::JoinTime { slot } => (wire::JOIN, vec![s(slot), n(0x80)]),
         Step::EnterTime { proc } => (wire::ENTER_TIME, vec![s(proc)]),
         Step::KeepGroups => (wire::KEEP_GROUPS, vec![]),
+        Step::Twin { steps } => (wire::TWIN, vec![n(*steps)]),
+        Step::Give { slots, steps } => {
+            let head = [n(*steps), n(slots.len() as u32)];
+            (wire::GIVE, head.into_iter().chain(slots.iter().map(s)).collect())
+        }
+        Step::Take(slots) => {
+            (wire::TAKE, [n(slots.len() as u32)].into_iter().chain(slots.iter().map(s)).collect())
+        }
+        Step::HandOver { proc } => (wire::HAND_OVER, vec![s(proc)]),
     }
 }
