@@ -47,7 +47,6 @@ fn what_is_made_for_the_container_has_it() {
     assert!(!plain.contains("context") && data.is_empty(), "{plain}");
 }
 
-/// Mutation: with no "devpts" in `LABELLED`, the line of the first one was without a label.
 #[test]
 fn what_the_twin_makes_in_a_user_namespace_has_it() {
     let ids = IdMappings {
