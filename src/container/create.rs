@@ -231,7 +231,11 @@ impl Attempt<'_> {
                     self.hooks_ran = true;
                     let child = self.process.as_ref().ok_or_else(lost)?;
                     Hooks { pod: self.pod, spec: self.spec }.creation(child)?;
-                    control.start()?;
+                    match control.start() {
+                        // It was killed meanwhile. What it said before, if anything, is still to be read.
+                        Err(error) if error.errno().map(Errno::from_raw) == Some(Errno::EPIPE) => {}
+                        other => other?,
+                    }
                 }
                 Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
