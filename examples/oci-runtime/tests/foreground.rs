@@ -122,6 +122,8 @@ fn use_terminal(mut person: Person, mut child: Child, before: &Termios, bundle: 
     // This program has no terminal that controls it, so that the kernel tells it nothing.
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGWINCH).unwrap();
+    // What is typed would overtake the new size, which has a way of its own.
+    person.waits_for("changed");
     person.types("hello\r");
     person.waits_for("got hello");
     person.waits_for("22 55");
