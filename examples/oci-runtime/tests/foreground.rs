@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
@@ -13,12 +14,16 @@ use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
 use pericarp::{CgroupParent, Node, NodeOptions, Terminal};
 use serde_json::json;
 
+/// All nodes of the program have one cgroup, which goes with the first of them that is removed while it is empty.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// A bundle whose program is a script of a static shell, and a node of its own.
-struct Bundle(tempfile::TempDir);
+struct Bundle(tempfile::TempDir, #[expect(dead_code, reason = "held to the end")] MutexGuard<'static, ()>);
 
 impl Bundle {
     fn new(terminal: bool, script: &str) -> Bundle {
-        let bundle = Bundle(tempfile::tempdir().unwrap());
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let bundle = Bundle(tempfile::tempdir().unwrap(), alone);
         let bin = bundle.0.path().join("rootfs/bin");
         fs::create_dir_all(&bin).unwrap();
         let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
@@ -169,6 +174,6 @@ fn what_is_piped_in_goes_through_a_terminal_as_well() {
         command.arg(bundle.0.path()).arg("one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"line\n").unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("got line"), "{output:?}");
 }
