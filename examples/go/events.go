@@ -198,15 +198,7 @@ func (s *eventSource) pollable() (*os.File, error) {
 
 // pump sends what comes until the pod is removed, the context is done, or something fails.
 func (s *eventSource) pump(ctx context.Context, poll *os.File, channel chan<- Event) error {
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-ctx.Done():
-			poll.SetReadDeadline(time.Unix(1, 0))
-		case <-over:
-		}
-	}()
+	defer interrupted(ctx, poll)()
 	connection, err := poll.SyscallConn()
 	if err != nil {
 		return err

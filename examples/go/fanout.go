@@ -8,7 +8,6 @@ import (
 	"errors"
 	"os"
 	"syscall"
-	"time"
 )
 
 // Fanout lets several readers have one output of a container: each byte goes to all who are attached, and the last ones
@@ -109,15 +108,7 @@ func (f *Fanout) Run(ctx context.Context) error {
 		return err
 	}
 	defer poll.Close()
-	over := make(chan struct{})
-	defer close(over)
-	go func() {
-		select {
-		case <-ctx.Done():
-			poll.SetReadDeadline(time.Unix(1, 0))
-		case <-over:
-		}
-	}()
+	defer interrupted(ctx, poll)()
 	connection, err := poll.SyscallConn()
 	if err != nil {
 		return err

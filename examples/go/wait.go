@@ -127,11 +127,10 @@ func (c *Container) Wait(ctx context.Context) (ExitStatus, error) {
 	return await(ctx, poll, c.TryWait)
 }
 
-// await waits with Go's poller until a process has ended, or the context is done. It closes the file.
-func await(ctx context.Context, poll *os.File, try func() (ExitStatus, bool, error)) (ExitStatus, error) {
-	defer poll.Close()
+// interrupted ends what waits for the file when the context is done. The function that it returns is called when nothing
+// waits any more.
+func interrupted(ctx context.Context, poll *os.File) func() {
 	over := make(chan struct{})
-	defer close(over)
 	go func() {
 		select {
 		case <-ctx.Done():
@@ -139,6 +138,13 @@ func await(ctx context.Context, poll *os.File, try func() (ExitStatus, bool, err
 		case <-over:
 		}
 	}()
+	return func() { close(over) }
+}
+
+// await waits with Go's poller until a process has ended, or the context is done. It closes the file.
+func await(ctx context.Context, poll *os.File, try func() (ExitStatus, bool, error)) (ExitStatus, error) {
+	defer poll.Close()
+	defer interrupted(ctx, poll)()
 	connection, err := poll.SyscallConn()
 	if err != nil {
 		return ExitStatus{}, err
