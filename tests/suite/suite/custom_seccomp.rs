@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use pericarp::spec::{
@@ -368,6 +369,15 @@ fn agent_socket(fixture: &Fixture) -> (UnixListener, PathBuf) {
     (UnixListener::bind(&path).expect("bind a socket"), path)
 }
 
+/// Closes it, and waits until nobody has it any more: a process that another test makes at this moment has a copy of the
+/// descriptor until it executes its program.
+fn leaves(socket: UnixListener, path: &Path) {
+    drop(socket);
+    while UnixStream::connect(path).is_ok() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn an_agent_gets_the_listener_and_the_state() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -427,7 +437,7 @@ fn an_agent_that_is_not_there_is_an_error_of_the_creation() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
     let (socket, path) = agent_socket(&fixture);
-    drop(socket);
+    leaves(socket, &path);
     for (path, kind) in [(fixture.path("nobody"), ErrorKind::NotFound), (path, ErrorKind::System)] {
         let spec = mkdir("a", &asking().listener_path(&path));
         let error = pod.create_container(&spec).expect_err("made without an agent");
@@ -446,8 +456,8 @@ fn an_agent_that_has_gone_ends_the_start() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
     let (socket, path) = agent_socket(&fixture);
-    let container = pod.create_container(&mkdir("a", &asking().listener_path(path)))?;
-    drop(socket);
+    let container = pod.create_container(&mkdir("a", &asking().listener_path(&path)))?;
+    leaves(socket, &path);
     let error = container.start().expect_err("started without an agent");
     assert_eq!(error.errno(), Some(libc::EPIPE), "{error}");
     assert!(!container.wait()?.success());
