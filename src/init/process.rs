@@ -129,6 +129,21 @@ struct Message {
     flags: usize,
 }
 
+impl Message {
+    /// As long as it is used, both have to stay where they are.
+    fn new(iov: &Iovec, rights: &mut Rights) -> Self {
+        Message {
+            name: 0,
+            name_length: 0,
+            iov,
+            iov_length: 1,
+            control: rights,
+            control_length: size_of::<Rights>(),
+            flags: 0,
+        }
+    }
+}
+
 #[repr(C)]
 struct Iovec {
     base: *mut u32,
@@ -153,15 +168,7 @@ pub fn send_descriptor(control: i32, what: u32, fd: i32) -> Done {
     let iov = Iovec { base: payload.as_mut_ptr(), length: size_of_val(&payload) };
     let mut rights =
         Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
-    let message = Message {
-        name: 0,
-        name_length: 0,
-        iov: &iov,
-        iov_length: 1,
-        control: &raw mut rights,
-        control_length: size_of::<Rights>(),
-        flags: 0,
-    };
+    let message = Message::new(&iov, &mut rights);
     syscall!(nr::SENDMSG, control, &raw const message, MSG_NOSIGNAL).within(wire::CALL_SENDMSG).map(drop)
 }
 
@@ -176,15 +183,7 @@ pub fn receive_descriptor(socket: i32) -> Result<Option<i32>, Errno> {
     let mut payload = [0u32; 3];
     let mut rights = Rights { length: 0, level: 0, kind: 0, fd: -1, padding: 0 };
     let iov = Iovec { base: (&raw mut payload).cast(), length: size_of_val(&payload) };
-    let mut message = Message {
-        name: 0,
-        name_length: 0,
-        iov: &iov,
-        iov_length: 1,
-        control: &raw mut rights,
-        control_length: size_of::<Rights>(),
-        flags: 0,
-    };
+    let mut message = Message::new(&iov, &mut rights);
     let length = syscall!(nr::RECVMSG, socket, &raw mut message, MSG_CMSG_CLOEXEC)?;
     // SAFETY: the kernel has written the control data, or has left it as it was.
     let fd = unsafe { (&raw const rights.fd).read_volatile() };

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use libtest_mimic::Trial;
-use pericarp::spec::Stdio;
-use pericarp::{Container, ExecSpec, ExitStatus};
+use pericarp::spec::{PidMode, Stdio};
+use pericarp::{Container, ExecSpec, ExitStatus, PodSpec};
+
+use crate::userns::mapped;
 
 pub fn tests() -> Vec<Trial> {
     [apparmor::tests(), selinux::tests(), mount_label::tests(), ordinary::tests()]
@@ -52,6 +54,16 @@ pub fn payload(words: &[&str]) -> bool {
         _ => return false,
     }
     true
+}
+
+/// Every kind of pod: with a PID namespace of its own, a user namespace, neither and both.
+fn pods() -> [PodSpec; 4] {
+    [
+        PodSpec::new("own"),
+        PodSpec::new("shared").pid(PidMode::Pod),
+        PodSpec::new("mapped").user(mapped()),
+        PodSpec::new("both").user(mapped()).pid(PidMode::Pod),
+    ]
 }
 
 /// The text of such a file. SELinux ends it with a NUL, AppArmor with a line feed.

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use pericarp::spec::{PidMode, Security, Upper};
+use pericarp::spec::{Security, Upper};
 use pericarp::{ContainerSpec, ErrorKind, Mount, Pod, PodSpec, Rootfs, Volume};
 
-use super::{file_label, selinux};
+use super::{file_label, pods, selinux};
 use crate::support::fixture::{payload as inside, rootfs, say};
 use crate::support::{Fixture, Outcome, PASS, skip};
-use crate::userns::mapped;
 
 crate::tests![
     files_in_filesystems_of_a_container_have_its_label,
@@ -23,15 +22,6 @@ crate::tests![
 const LABEL: &str = "system_u:object_r:container_file_t:s0:c1,c2";
 const OF_POD: &str = "system_u:object_r:container_file_t:s0";
 const OTHERS: &str = "system_u:object_r:host_file_t:s0";
-
-fn pods() -> [PodSpec; 4] {
-    [
-        PodSpec::new("own"),
-        PodSpec::new("shared").pid(PidMode::Pod),
-        PodSpec::new("mapped").user(mapped()),
-        PodSpec::new("both").user(mapped()).pid(PidMode::Pod),
-    ]
-}
 
 /// The labels that a container sees of these files.
 fn labels(

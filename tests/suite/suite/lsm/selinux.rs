@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use pericarp::spec::{PidMode, Security};
+use pericarp::spec::Security;
 use pericarp::{ContainerSpec, ErrorKind, ExecSpec, Mount, Pod, PodSpec};
 
-use super::{attribute, exec_output, program};
+use super::{attribute, exec_output, pods, program};
 use crate::exec::{said, sleeper};
 use crate::support::fixture::{payload as inside, say};
 use crate::support::{Fixture, Outcome, PASS, skip};
@@ -104,12 +104,8 @@ fn the_program_runs_under_its_label() -> Outcome {
 fn labels_of_user_namespaces_and_of_programs_with_new_privileges() -> Outcome {
     policy_or_skip!();
     let fixture = Fixture::new();
-    for (name, spec) in [
-        ("own", PodSpec::new("own")),
-        ("shared", PodSpec::new("shared").pid(PidMode::Pod)),
-        ("mapped", PodSpec::new("mapped").user(mapped())),
-        ("both", PodSpec::new("both").user(mapped()).pid(PidMode::Pod)),
-    ] {
+    for spec in pods() {
+        let name = &spec.name;
         let pod = fixture.node.create_pod(&spec)?;
         for privileges in [true, false] {
             for user in [0, 1000] {
