@@ -107,8 +107,12 @@ impl Report {
         list(&mut text, "Skipped", &skipped);
 
         let failed = self.tests().filter(|(_, test)| test.outcome == Outcome::Failed);
-        let mut failed: Vec<String> =
-            failed.map(|(run, test)| format!("{}, {}: {}", run.suite, run.place.name(), test.name)).collect();
+        let mut failed: Vec<String> = failed
+            .map(|(run, test)| {
+                let said = quote(&run.results, &test.name);
+                format!("{}, {}: {}{said}", run.suite, run.place.name(), test.name)
+            })
+            .collect();
         for run in &self.runs {
             let problems = run.results.problems.iter();
             failed.extend(problems.map(|problem| format!("{}, {}: {problem}", run.suite, run.place.name())));
@@ -143,6 +147,18 @@ impl Report {
 
 fn failures(results: &Results) -> usize {
     results.failed() + results.problems.len()
+}
+
+/// What a failed test said, as the lines that follow its name: who sees only the end of the output sees why too.
+fn quote(results: &Results, name: &str) -> String {
+    const LINES: usize = 12;
+    let Some((_, lines)) = results.messages.iter().find(|(of, _)| of == name) else {
+        return String::new();
+    };
+    // What it printed before it panicked says less.
+    let panic = lines.iter().position(|line| line.contains("panicked at")).unwrap_or(0);
+    let lines = lines[panic..].iter().filter(|line| !line.is_empty());
+    lines.take(LINES).map(|line| format!("\n        | {line}")).collect()
 }
 
 fn list(text: &mut String, title: &str, lines: &[String]) {

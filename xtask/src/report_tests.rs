@@ -63,6 +63,20 @@ fn a_failed_test_is_counted_once() {
 }
 
 #[test]
+fn what_a_failed_test_said_stands_below_its_name() {
+    let mut report = Report::default();
+    let results = results::parse(
+        "running 1 test\ntest a ... FAILED\n\nfailures:\n\n---- a stdout ----\nhello\n\n\
+         thread 'a' panicked at a.rs:1:1:\nboom\n\n\nfailures:\n    a\n\n\
+         test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured\n",
+    );
+    report.add("suite".to_owned(), Place::Native, results, Some("it ended with 101".to_owned()));
+    let text = report.text();
+    let end = "suite, native: a\n        | thread 'a' panicked at a.rs:1:1:\n        | boom\n\n0 passed, 1 failed, 0 skipped\n";
+    assert!(text.ends_with(end), "{text}");
+}
+
+#[test]
 fn an_ending_that_the_results_do_not_explain_is_a_failure() {
     let good = || output("test a ... ok", "ok. 1 passed; 0 failed; 0 ignored");
     let mut report = Report::default();

@@ -20,6 +20,8 @@ pub struct Test {
 #[derive(Debug, Default, PartialEq)]
 pub struct Results {
     pub tests: Vec<Test>,
+    /// What failed tests said, by their names.
+    pub messages: Vec<(String, Vec<String>)>,
     /// Why the results cannot be taken as they are.
     pub problems: Vec<String>,
 }
@@ -63,6 +65,8 @@ struct Reader {
     before: usize,
     /// Whether the run has come to its list of failures, in which tests' own output is quoted.
     failures: bool,
+    /// Whether its lines are what a test said.
+    quoting: bool,
     /// A test whose name was printed but not its outcome: with one thread, the test runs in between,
     /// and what it prints comes in between too.
     pending: Option<String>,
@@ -76,6 +80,7 @@ impl Reader {
             if is_title(line) {
                 self.running = true;
                 self.failures = false;
+                self.quoting = false;
             }
             return;
         }
@@ -83,6 +88,7 @@ impl Reader {
             self.settle();
             self.close(summary);
         } else if self.failures {
+            self.message(line);
         } else if line == "failures:" {
             self.settle();
             self.failures = true;
@@ -106,6 +112,20 @@ impl Reader {
             } else if !line.is_empty() {
                 self.between = line.to_owned();
             }
+        }
+    }
+
+    /// A line of the list of failures: a title, or what the test of the last title said. The list of names that ends
+    /// it has a title too.
+    fn message(&mut self, line: &str) {
+        if let Some(title) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" ----")) {
+            let name = title.strip_suffix(" stdout").unwrap_or(title);
+            self.results.messages.push((name.to_owned(), Vec::new()));
+            self.quoting = true;
+        } else if line == "failures:" {
+            self.quoting = false;
+        } else if let (true, Some((_, lines))) = (self.quoting, self.results.messages.last_mut()) {
+            lines.push(line.to_owned());
         }
     }
 

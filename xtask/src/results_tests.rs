@@ -49,6 +49,10 @@ test result: FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; 
             test("tests::skipped_without", Outcome::Skipped(None)),
         ]
     );
+    let [(name, said)] = &results.messages[..] else { panic!("{:?}", results.messages) };
+    assert_eq!(name, "tests::fails");
+    assert_eq!(said.len(), 7, "{said:?}");
+    assert_eq!(said[4], "assertion failed: std::env::var(\"SCRATCH_FAIL\").is_err()");
     assert_eq!(results.problems, [""; 0]);
     assert_eq!((results.passed(), results.failed(), results.skipped()), (3, 1, 2));
 }
