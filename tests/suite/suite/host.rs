@@ -186,7 +186,7 @@ fn every_mode(state_dir: &str, dir: &Path) {
 
 fn use_ipc(pod: &pericarp::Pod) {
     let objects: IpcObjects = serde_json::from_str(
-        r#"{"shm": [{"name": "ring", "size": 4096}], "mqueues": [{"name": "jobs"}],
+        r#"{"shm": [{"name": "ring", "size": 4096}], "mqueues": [{"name": "jobs", "maxMessages": 2, "messageSize": 64}],
             "sysvShm": [{"key": 7, "size": 4096}], "sysvSem": [{"key": 7, "values": [1]}], "sysvMsg": [{"key": 7}]}"#,
     )
     .expect("IPC objects");

@@ -51,8 +51,9 @@ fn life(state_dir: &str, rootfs: &Path, kind: &str) {
 }
 
 fn spec(kind: &str) -> PodSpec {
+    // A small queue: the kernel takes those of dead pods off the user's RLIMIT_MSGQUEUE some time later.
     let ipc: IpcObjects = serde_json::from_str(
-        r#"{"shm": [{"name": "ring", "size": 4096}], "mqueues": [{"name": "jobs"}],
+        r#"{"shm": [{"name": "ring", "size": 4096}], "mqueues": [{"name": "jobs", "maxMessages": 2, "messageSize": 64}],
             "sysvShm": [{"key": 7, "size": 4096}], "sysvSem": [{"key": 7, "values": [1, 2]}]}"#,
     )
     .expect("IPC objects");

@@ -30,22 +30,26 @@ pub fn run(words: &[&str]) -> String {
 }
 
 /// As [`run`], with a command that was changed.
-pub fn run_command(mut command: Command) -> String {
+pub fn run_command(command: Command) -> String {
+    outputs(command).0
+}
+
+/// What it printed on standard output and standard error.
+fn outputs(mut command: Command) -> (String, String) {
     let child: Child = command.spawn().expect("start this program again");
     let guard = Watchdog::new(Pid::from_raw(child.id() as i32), PATIENCE);
     let output = child.wait_with_output().expect("wait for this program");
     drop(guard);
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
-    out.into_owned()
+    (out.into_owned(), err.into_owned())
 }
 
 /// Runs the body of a test alone in a process: one that waits for every process that it traces, as a tracer must, and
 /// would take from other tests what their containers leave (a process whose thread has ended is any thread's child).
 pub fn alone(words: &[&str]) -> Outcome {
-    let mut command = command(words);
-    command.stderr(Stdio::inherit());
-    run_command(command);
+    let (_, told) = outputs(command(words));
+    eprint!("{told}");
     PASS
 }
 
