@@ -88,6 +88,13 @@ pub fn personality(mut fields: Reader) -> Done {
     syscall!(nr::PERSONALITY, fields.u32()?).within(wire::CALL_PERSONALITY).map(drop)
 }
 
+pub fn memory_policy(mut fields: Reader) -> Done {
+    let (mode, nodes) = (fields.u32()?, fields.bytes()?);
+    // The kernel takes one bit less than it is told of.
+    let bits = nodes.len() * 8 + 1;
+    syscall!(nr::SET_MEMPOLICY, mode, nodes.as_ptr(), bits).within(wire::CALL_SET_MEMPOLICY).map(drop)
+}
+
 /// From the load on every call is up to the filter. Profiles with a listener let read(2) and write(2) through, which is
 /// all that is needed here: the library takes the listener out of this process by its number, while this waits. The
 /// next execve(2) closes what is left of it here.

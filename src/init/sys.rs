@@ -139,6 +139,7 @@ pub mod nr {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const PERSONALITY: usize = 135;
+    pub const SET_MEMPOLICY: usize = 238;
     pub const SCHED_SETAFFINITY: usize = 203;
     pub const IOPRIO_SET: usize = 251;
     pub const SCHED_SETATTR: usize = 314;
@@ -218,6 +219,7 @@ pub mod nr {
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const PERSONALITY: usize = 92;
+    pub const SET_MEMPOLICY: usize = 237;
     pub const SCHED_SETAFFINITY: usize = 122;
     pub const IOPRIO_SET: usize = 30;
     pub const SCHED_SETATTR: usize = 274;

@@ -176,6 +176,8 @@ operations! {
     AFFINITY = 43,
     /// personality(2): the number.
     PERSONALITY = 44,
+    /// set_mempolicy(2): mode and flags, the nodes as a string of bits.
+    MEMORY_POLICY = 130,
     /// Enter the time namespace that was made for children: slot of a proc.
     ENTER_TIME = 45,
     /// Load a system call filter that has a listener, and wait until the library has taken that: flags, the program as a
@@ -291,6 +293,7 @@ calls! {
     CALL_SCHED_SETAFFINITY = 53: "sched_setaffinity",
     CALL_PERSONALITY = 54: "personality",
     CALL_READ = 55: "read",
+    CALL_SET_MEMPOLICY = 56: "set_mempolicy",
 
     CALL_FCHOWN = 60: "fchownat",
     CALL_UNLINK = 61: "unlinkat",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::device::{Device, DeviceRule};
 use super::hooks::Hooks;
 use super::kubernetes::Requirements;
+use super::memory_policy::MemoryPolicy;
 use super::mount::{Mount, Propagation};
 use super::mount_attributes::IdMap;
 use super::mount_namespace::MountNamespace;
@@ -134,6 +135,9 @@ pub struct ContainerSpec {
     /// The execution domain; the calling program's unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
+    /// From which NUMA nodes its memory comes; the calling program's policy unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
     /// The time namespace; the calling program's unless said otherwise.
     #[serde(default, skip_serializing_if = "TimeNamespace::is_host")]
     pub time: TimeNamespace,
@@ -192,6 +196,7 @@ impl ContainerSpec {
             io_priority: None,
             cpu_affinity: None,
             personality: None,
+            memory_policy: None,
             time: TimeNamespace::Host,
             mount_namespace: MountNamespace::default(),
         }

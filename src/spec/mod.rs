@@ -11,6 +11,7 @@ mod hooks;
 mod idmap;
 mod ipc;
 pub mod kubernetes;
+mod memory_policy;
 mod mount;
 mod mount_attributes;
 mod mount_namespace;
@@ -41,6 +42,7 @@ pub use idmap::IdMapping;
 pub use ipc::{
     IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
+pub use memory_policy::{MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode};
 pub use mount::{Mount, MountKind, Propagation};
 pub use mount_attributes::{IdMap, MountAttribute, MountAttributes};
 pub use mount_namespace::MountNamespace;

@@ -309,9 +309,14 @@ const MAX_PROCESSORS: u32 = 8192;
 /// # Errors
 /// What is wrong with it, in words.
 pub(crate) fn cpu_mask(list: &str) -> std::result::Result<Vec<u8>, String> {
+    number_mask(list, MAX_PROCESSORS)
+}
+
+/// The same for any numbers below a limit.
+pub(super) fn number_mask(list: &str, limit: u32) -> std::result::Result<Vec<u8>, String> {
     let number = |text: &str| match text.parse::<u32>() {
-        Ok(number) if number < MAX_PROCESSORS && text.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
-        _ => Err(format!("{text:?} is not a number below {MAX_PROCESSORS}")),
+        Ok(number) if number < limit && text.bytes().all(|b| b.is_ascii_digit()) => Ok(number),
+        _ => Err(format!("{text:?} is not a number below {limit}")),
     };
     let mut mask = Vec::new();
     for part in list.trim_end_matches('\n').split(',') {
@@ -320,13 +325,13 @@ pub(crate) fn cpu_mask(list: &str) -> std::result::Result<Vec<u8>, String> {
         if first > last {
             return Err(format!("{part:?} ends before it begins"));
         }
-        for processor in first..=last {
-            let byte = processor as usize / 8;
+        for bit in first..=last {
+            let byte = bit as usize / 8;
             if mask.len() <= byte {
                 // The kernel takes whole words.
                 mask.resize((byte / 8 + 1) * 8, 0);
             }
-            mask[byte] |= 1 << (processor % 8);
+            mask[byte] |= 1 << (bit % 8);
         }
     }
     Ok(mask)
@@ -391,6 +396,9 @@ impl ContainerSpec {
                     wrong.map_err(|why| Error::invalid(format!("cpuAffinity.{field}"), why))?;
                 }
             }
+        }
+        if let Some(policy) = &self.memory_policy {
+            policy.validate()?;
         }
         match &self.time {
             TimeNamespace::Host => Ok(()),

@@ -327,6 +327,10 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.u64(scheduler.runtime).u64(scheduler.deadline).u64(scheduler.period);
             wire::SCHEDULER
         }
+        Step::MemoryPolicy { mask, policy } => {
+            w.u32(policy.mode_and_flags()).bytes(mask);
+            wire::MEMORY_POLICY
+        }
         Step::IoPriority(number) => {
             w.u32(*number);
             wire::IO_PRIORITY

@@ -8,7 +8,9 @@ use nix::sched::CloneFlags;
 
 use super::Slot;
 use crate::container::seccomp::Program;
-use crate::spec::{CapabilityBits, ConsoleSize, Device, Propagation, RlimitResource, Scheduler};
+use crate::spec::{
+    CapabilityBits, ConsoleSize, Device, MemoryPolicy, Propagation, RlimitResource, Scheduler,
+};
 use crate::sys::mount::attr;
 use crate::sys::namespace::Kind;
 
@@ -228,6 +230,11 @@ pub(crate) enum Step {
         list: String,
     },
     Personality(u32),
+    MemoryPolicy {
+        /// The nodes, a bit each.
+        mask: Vec<u8>,
+        policy: MemoryPolicy,
+    },
     UnshareTime,
     JoinTime {
         slot: Slot,
@@ -373,6 +380,11 @@ impl Step {
             (Step::Affinity { .. }, Errno::EINVAL) => {
                 Some("none of them is there and in the cpuset of the container's cgroup")
             }
+            (Step::MemoryPolicy { .. }, Errno::EINVAL) => Some(
+                "none of the nodes is there and in the cpuset of the container's cgroup, or this kernel does not know the \
+                 mode or the flag",
+            ),
+            (Step::MemoryPolicy { .. }, Errno::ENOSYS) => Some("this kernel has no NUMA (CONFIG_NUMA)"),
             (Step::Scheduler(_), Errno::EPERM) => Some(
                 "it needs CAP_SYS_NICE, and real time a share for the cgroup where the kernel divides that",
             ),
@@ -521,6 +533,13 @@ impl fmt::Display for Step {
             }
             Step::Affinity { list, .. } => write!(f, "stay on the processors {list}"),
             Step::Personality(number) => write!(f, "take the execution domain {number}"),
+            Step::MemoryPolicy { policy, .. } => {
+                write!(f, "take memory by the policy {:?}", policy.mode)?;
+                if !policy.nodes.is_empty() {
+                    write!(f, " from the nodes {}", policy.nodes)?;
+                }
+                policy.flags.iter().try_for_each(|flag| write!(f, ", {flag:?}"))
+            }
             Step::UnshareTime => write!(f, "make a time namespace"),
             Step::JoinTime { .. } => write!(f, "join the time namespace"),
             Step::EnterTime { .. } => write!(f, "enter the time namespace"),

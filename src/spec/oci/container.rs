@@ -57,7 +57,9 @@ pub(super) fn import(spec: &Spec, bundle: Option<&Path>) -> Result<ContainerSpec
 fn import_linux(linux: &Linux, container: &mut ContainerSpec) -> Result<()> {
     container.security.mount_label = linux.mount_label().clone().filter(|label| !label.is_empty());
     refuse("linux.intelRdt", linux.intel_rdt(), "resource director classes are not supported")?;
-    refuse("linux.memoryPolicy", linux.memory_policy(), "memory policies are not supported")?;
+    if let Some(policy) = linux.memory_policy() {
+        container.memory_policy = Some(process::same("linux.memoryPolicy", policy)?);
+    }
     if let Some(personality) = linux.personality() {
         if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
             return Err(unsupported(

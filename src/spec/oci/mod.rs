@@ -9,7 +9,7 @@
 //! | `hostname`, `domainname`, `linux.sysctl`, `linux.cgroupsPath`, `linux.netDevices`, `linux.namespaces` of type network, ipc, uts and user, `linux.uidMappings`, `linux.gidMappings` | [`PodSpec`] |
 //! | `linux.mountLabel` | both |
 //! | everything else | [`ContainerSpec`] |
-//! | `linux.intelRdt`, `linux.memoryPolicy`, fields of other systems | an error that names it |
+//! | `linux.intelRdt`, fields of other systems | an error that names it |
 //!
 //! Nothing of the library's defaults is added: a configuration without seccomp, masked paths or capabilities is a
 //! container without them.

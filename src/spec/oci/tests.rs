@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::spec::{
-    CgroupNamespace, DeviceRuleKind, Limit, MountKind, MountNamespace, NamespaceMode, PidMode, Propagation,
-    Resources, Rootfs, SeccompProfile, TimeNamespace, UserMode,
+    CgroupNamespace, DeviceRuleKind, Limit, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode, MountKind,
+    MountNamespace, NamespaceMode, PidMode, Propagation, Resources, Rootfs, SeccompProfile, TimeNamespace,
+    UserMode,
 };
 
 /// What `runc spec` writes, shortened, with places to put something.
@@ -125,6 +126,7 @@ fn what_linux_has_is_taken() {
     let spec = container(
         "",
         r#", "rootfsPropagation": "rslave", "personality": {"domain": "LINUX32"},
+        "memoryPolicy": {"mode": "MPOL_PREFERRED_MANY", "nodes": "0,2", "flags": ["MPOL_F_RELATIVE_NODES"]},
         "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 8630, "uid": 1}],
         "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/proc/sys"],
         "seccomp": {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "architectures": ["SCMP_ARCH_X86_64"],
@@ -135,6 +137,9 @@ fn what_linux_has_is_taken() {
         r#", "annotations": {"a": "b"}"#,
     )
     .unwrap();
+    let policy =
+        MemoryPolicy::new(MemoryPolicyMode::PreferredMany, "0,2").flag(MemoryPolicyFlag::RelativeNodes);
+    assert_eq!(spec.memory_policy, Some(policy));
     assert_eq!((spec.rootfs_propagation, spec.rootfs_propagation_recursive), (Propagation::Slave, true));
     assert_eq!((spec.devices[0].major, spec.devices[0].mode, spec.devices[0].uid), (10, 0o666, 1));
     assert_eq!(spec.device_rules[0].kind, DeviceRuleKind::All);
@@ -223,7 +228,7 @@ fn what_cannot_be_had_is_refused_by_name() {
     for (process, linux, more, text) in [
         ("", r#", "mountLabel": "x\",upperdir=\"/""#, "", "security.mountLabel"),
         ("", r#", "intelRdt": {"closID": "a"}"#, "", "linux.intelRdt"),
-        ("", r#", "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"}"#, "", "linux.memoryPolicy"),
+        ("", r#", "memoryPolicy": {"mode": "MPOL_BIND"}"#, "", "memoryPolicy.nodes"),
         ("", r#", "timeOffsets": {"boottime": {"secs": 1}}"#, "", "linux.timeOffsets"),
         ("", r#", "rootfsPropagation": "sideways""#, "", "linux.rootfsPropagation"),
         (

@@ -36,11 +36,19 @@ pub(super) fn attributes(spec: ContainerSpec) -> impl Strategy<Value = Container
     let affinity = (of("[0-9,-]{0,9}"), of("[0-9,-]{0,9}"))
         .prop_map(|(initial, at_exec)| CpuAffinity { initial, at_exec });
     let personality = of(select(vec![Personality::Linux, Personality::Linux32]));
-    (of(any::<i32>()), of(scheduler()), of(priority), of(affinity), personality, time()).prop_map(
-        move |(adjustment, scheduler, priority, affinity, personality, time)| {
+    let policy = (
+        select(vec![MemoryPolicyMode::Default, MemoryPolicyMode::Bind, MemoryPolicyMode::Preferred]),
+        "[0-9,-]{0,9}",
+        vec(select(vec![MemoryPolicyFlag::StaticNodes, MemoryPolicyFlag::RelativeNodes]), 0..3),
+    )
+        .prop_map(|(mode, nodes, flags)| MemoryPolicy { mode, nodes, flags });
+    let numa = (personality, of(policy));
+    (of(any::<i32>()), of(scheduler()), of(priority), of(affinity), numa, time()).prop_map(
+        move |(adjustment, scheduler, priority, affinity, (personality, policy), time)| {
             let mut spec = spec.clone();
             (spec.oom_score_adj, spec.scheduler, spec.io_priority) = (adjustment, scheduler, priority);
             (spec.cpu_affinity, spec.personality, spec.time) = (affinity, personality, time);
+            spec.memory_policy = policy;
             spec
         },
     )

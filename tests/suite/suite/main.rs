@@ -38,6 +38,7 @@ mod lifecycle;
 mod limits;
 mod lsm;
 mod memory;
+mod memory_policy;
 mod mount_namespace;
 mod mounts;
 mod namespaces;
@@ -126,6 +127,7 @@ fn main() {
         cgroup_path::tests(),
         attributes::tests(),
         callers::tests(),
+        memory_policy::tests(),
         mount_namespace::tests(),
         biting::tests(),
         cgroups::tests(),

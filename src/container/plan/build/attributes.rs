@@ -90,6 +90,10 @@ impl Build<'_> {
         if let Some(personality) = container.personality {
             self.plan.step(Step::Personality(personality.number()));
         }
+        if let Some(policy) = &container.memory_policy {
+            let mask = policy.mask().map_err(|why| Error::invalid("memoryPolicy.nodes", why))?;
+            self.plan.step(Step::MemoryPolicy { mask, policy: policy.clone() });
+        }
         let security = &container.security;
         // For the next execve(2): init itself stays as it is.
         if let Some(profile) = &security.apparmor_profile {

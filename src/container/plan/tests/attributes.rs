@@ -27,6 +27,7 @@ fn everything() -> ContainerSpec {
         .io_priority(IoPriorityClass::Idle, 1)
         .cpu_affinity("0-1")
         .personality(Personality::Linux32)
+        .memory_policy(MemoryPolicy::new(MemoryPolicyMode::Bind, "0-1").flag(MemoryPolicyFlag::StaticNodes))
         .time(TimeNamespace::New(TimeOffsets {
             monotonic: TimeOffset { secs: -1, nanosecs: 2 },
             boottime: TimeOffset { secs: 3, nanosecs: 4 },
@@ -64,6 +65,7 @@ fn attributes_are_taken_while_the_privileges_are_there_and_no_filter_is() {
             "take the I/O priority 1 of class 3",
             "stay on the processors 0-1",
             "take the execution domain 8",
+            "take memory by the policy Bind from the nodes 0-1, StaticNodes",
             "set the AppArmor profile to exec confined",
             "set the SELinux label to a:b:c:d",
         ];
@@ -94,6 +96,7 @@ fn what_is_not_asked_for_costs_nothing() {
                 | Step::IoPriority(_)
                 | Step::Affinity { .. }
                 | Step::Personality(_)
+                | Step::MemoryPolicy { .. }
                 | Step::UnshareTime
                 | Step::JoinTime { .. }
                 | Step::EnterTime { .. }

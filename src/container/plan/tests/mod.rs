@@ -218,6 +218,10 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         }
         wire::IO_PRIORITY | wire::PERSONALITY | wire::ENTER_TIME => f.u32().map(drop),
         wire::AFFINITY => f.bytes(),
+        wire::MEMORY_POLICY => {
+            f.u32()?;
+            f.bytes()
+        }
         wire::TERMINAL => (0..6).try_for_each(|_| f.u32().map(drop)),
         wire::SETSID
         | wire::PAUSE

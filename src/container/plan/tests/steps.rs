@@ -13,8 +13,9 @@ use crate::container::plan::{Create, Slot, Step, step};
 use crate::container::seccomp::Program;
 use crate::init::wire;
 use crate::spec::{
-    CapabilityBits, ConsoleSize, Device, DeviceKind, Propagation, RlimitResource, Scheduler, SchedulerFlag,
-    SchedulerPolicy, Seccomp, SeccompAction, SeccompSyscall,
+    CapabilityBits, ConsoleSize, Device, DeviceKind, MemoryPolicy, MemoryPolicyFlag, MemoryPolicyMode,
+    Propagation, RlimitResource, Scheduler, SchedulerFlag, SchedulerPolicy, Seccomp, SeccompAction,
+    SeccompSyscall,
 };
 use crate::sys::namespace::Kind;
 
@@ -66,6 +67,10 @@ fn attribute() -> impl Strategy<Value = Step> {
         any::<u32>().prop_map(Step::IoPriority),
         vec(any::<u8>(), 0..1025).prop_map(|mask| Step::Affinity { mask, list: String::new() }),
         any::<u32>().prop_map(Step::Personality),
+        vec(any::<u8>(), 0..129).prop_map(|mask| Step::MemoryPolicy {
+            mask,
+            policy: MemoryPolicy::new(MemoryPolicyMode::Bind, "0-3").flag(MemoryPolicyFlag::RelativeNodes)
+        }),
         Just(Step::UnshareTime),
         slot().prop_map(|slot| Step::JoinTime { slot }),
         slot().prop_map(|proc| Step::EnterTime { proc }),
@@ -425,6 +430,9 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::IoPriority(number) => (wire::IO_PRIORITY, vec![n(*number)]),
         Step::Affinity { mask, .. } => (wire::AFFINITY, vec![Field::Bytes(mask.clone())]),
         Step::Personality(number) => (wire::PERSONALITY, vec![n(*number)]),
+        Step::MemoryPolicy { mask, policy } => {
+            (wire::MEMORY_POLICY, vec![n(policy.mode_and_flags()), Field::Bytes(mask.clone())])
+        }
         Step::UnshareTime => (wire::UNSHARE, vec![n(0x80)]),
         Step::JoinTime { slot } => (wire::JOIN, vec![s(slot), n(0x80)]),
         Step::EnterTime { proc } => (wire::ENTER_TIME, vec![s(proc)]),
