@@ -104,7 +104,8 @@ impl Guards {
     }
 
     pub(super) fn get(&self, rules: &[DeviceRule]) -> Result<Arc<DeviceGuard>> {
-        if rules.is_empty() {
+        // An ordinary user has none for rules either: see `plan::build::ordinary`, which has checked them.
+        if rules.is_empty() || self.default.0.is_none() {
             return Ok(Arc::clone(&self.default));
         }
         // The list is whole at every moment, so a panic of another thread cannot have left it in pieces.

@@ -214,6 +214,14 @@ impl Attempt<'_> {
     /// Waits until init is at the barrier, and where that lets it pass until the listener of its filter was taken. Where
     /// it forks once more on the way, to enter the PID namespace, the process that is to stay comes first.
     fn settle(&mut self, control: &Control, at_once: bool) -> Result<()> {
+        self.hear(control, at_once).inspect_err(|_| {
+            // Two processes may be at work: when one has failed, the other may just have forked.
+            self.end_processes();
+            self.pod.0.node.0.proc.end_forks(control);
+        })
+    }
+
+    fn hear(&mut self, control: &Control, at_once: bool) -> Result<()> {
         let proc = &self.pod.0.node.0.proc;
         let mut ready = false;
         let mut listened = !(at_once && self.plan.listens());
@@ -266,11 +274,17 @@ impl Attempt<'_> {
     /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
-        for child in [self.process.take(), self.twin.take()].into_iter().flatten() {
-            child.end();
-        }
+        self.end_processes();
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.remove_tree();
+        }
+    }
+}
+
+impl Attempt<'_> {
+    fn end_processes(&mut self) {
+        for child in [self.process.take(), self.twin.take()].into_iter().flatten() {
+            child.end();
         }
     }
 }

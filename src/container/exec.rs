@@ -173,6 +173,13 @@ impl Attempt<'_> {
     /// Waits until init is at the barrier. Where it forks once more on the way, to enter the PID namespace, the process
     /// that is to stay comes first.
     fn settle(&mut self, control: &Control, spec: &ContainerSpec) -> Result<()> {
+        self.hear(control, spec).inspect_err(|_| {
+            self.undo();
+            self.container.0.pod.0.node.0.proc.end_forks(control);
+        })
+    }
+
+    fn hear(&mut self, control: &Control, spec: &ContainerSpec) -> Result<()> {
         loop {
             match control.receive()? {
                 Message::Ready => return Ok(()),

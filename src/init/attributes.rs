@@ -15,8 +15,8 @@ const IOPRIO_WHO_PROCESS: usize = 1;
 fn open_proc(proc: i32, path: *const u8, flags: usize) -> Done<i32> {
     let rules = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV;
     let how: [u64; 3] = [(flags | O_CLOEXEC) as u64, 0, rules];
-    let file = syscall!(nr::OPENAT2, proc, path, how.as_ptr(), size_of_val(&how))
-        .within(wire::CALL_OPENAT2)? as i32;
+    let file =
+        syscall!(nr::OPENAT2, proc, path, how.as_ptr(), size_of_val(&how)).within(wire::CALL_OPENAT2)? as i32;
     if filesystem(file).within(wire::CALL_FSTATFS)? != PROC_SUPER_MAGIC {
         return Err(EPERM).within(wire::CALL_FSTATFS);
     }

@@ -6,7 +6,8 @@
 use crate::fs::{PROC_SUPER_MAGIC, RESOLVE_NO_SYMLINKS, absent, open_in_root};
 use crate::sys::{
     AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, EINVAL, EMPTY, ENAMETOOLONG, EPERM, EXDEV, Errno, O_CLOEXEC, O_CREAT,
-    O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_WRONLY, Stat, close, filesystem, full_stat, nr, syscall,
+    O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_WRONLY, Stat, close, filesystem, full_stat, nr,
+    syscall,
 };
 use crate::wire::{self, Reader};
 use crate::{Done, In, State};

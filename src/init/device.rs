@@ -1,9 +1,7 @@
 //! Device nodes that a container asks for.
 
 use crate::fs::open_or_create;
-use crate::sys::{
-    AT_EMPTY_PATH, EEXIST, EMPTY, O_CLOEXEC, O_NOFOLLOW, O_PATH, close, nr, stat, syscall,
-};
+use crate::sys::{AT_EMPTY_PATH, EEXIST, EMPTY, O_CLOEXEC, O_NOFOLLOW, O_PATH, close, nr, stat, syscall};
 use crate::wire::{self, Reader};
 use crate::{Done, In, State};
 
@@ -21,7 +19,8 @@ pub fn make(state: &State, mut fields: Reader) -> Done {
     let (mode, major, minor) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let (uid, gid) = (fields.u32()?, fields.u32()?);
     let device = number(major, minor);
-    let directory = open_or_create(state.root, directory, wire::CREATE_DIRECTORY, state.resolve(fields.u32()?))?;
+    let directory =
+        open_or_create(state.root, directory, wire::CREATE_DIRECTORY, state.resolve(fields.u32()?))?;
     let mknod = || syscall!(nr::MKNODAT, directory, name.as_ptr(), mode, device);
     match mknod() {
         // The same device: as it is asked for is better than as it is.

@@ -1,8 +1,10 @@
 //! Entering a container that there is already.
 
-use crate::sys::{AT_FDCWD, AT_RECURSIVE, EBUSY, Errno, O_CLOEXEC, O_DIRECTORY, O_PATH, close, device, nr, syscall};
-use crate::wire::{self, Reader};
+use crate::sys::{
+    AT_FDCWD, AT_RECURSIVE, EBUSY, Errno, O_CLOEXEC, O_DIRECTORY, O_PATH, close, device, nr, syscall,
+};
 use crate::user::CLONE_NEWUSER;
+use crate::wire::{self, Reader};
 use crate::{Done, In, State, fs, process, user};
 
 const CLONE_NEWNS: usize = 0x0002_0000;

@@ -4,9 +4,9 @@
 //! the mount goes onto the very file that was found. Nothing is looked up twice.
 
 use crate::sys::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EAGAIN, EEXIST, EINVAL, EMPTY, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM,
-    Errno, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, close, filesystem, nr,
-    stat, syscall,
+    AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, EAGAIN, EEXIST, EINVAL, EMPTY, ENAMETOOLONG, ENOENT, ENOTDIR,
+    EPERM, Errno, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_WRONLY, close, filesystem,
+    nr, stat, syscall,
 };
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};

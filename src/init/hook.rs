@@ -73,7 +73,7 @@ fn execute(stdin: i32, tells: i32, path: &[u8], argv: &[*const u8], envp: &[*con
 
 /// Waits until the process has ended, at most so long. The kernel counts the time down when a signal interrupts.
 fn wait(pidfd: i32, milliseconds: u64) -> Result<(), Errno> {
-        let mut left = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+    let mut left = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
     let timeout = if milliseconds == 0 { core::ptr::null_mut() } else { left.as_mut_ptr() };
     let mut files = PollFd::of(pidfd);
     loop {

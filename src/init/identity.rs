@@ -56,7 +56,8 @@ pub fn take(mut fields: Reader, keeps_groups: bool) -> Done {
     }
     for capability in 0..MAX_CAPABILITIES {
         if ambient >> capability & 1 == 1 {
-            syscall!(nr::PRCTL, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability).within(wire::CALL_AMBIENT)?;
+            syscall!(nr::PRCTL, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability)
+                .within(wire::CALL_AMBIENT)?;
         }
     }
     Ok(())

@@ -9,7 +9,10 @@
 #![no_std]
 #![no_main]
 #![no_builtins]
-#![allow(clippy::deref_addrof, reason = "a reference to a static that can change is made through a raw pointer")]
+#![allow(
+    clippy::deref_addrof,
+    reason = "a reference to a static that can change is made through a raw pointer"
+)]
 
 mod attributes;
 mod copy;
@@ -21,9 +24,9 @@ mod identity;
 mod process;
 mod starters;
 mod sys;
-mod user;
 mod terminal;
 mod twin;
+mod user;
 mod wire;
 
 use sys::{EINVAL, Errno, nr, syscall};

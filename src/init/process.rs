@@ -1,6 +1,8 @@
 //! Steps that concern the process itself: standard streams, the barrier, execve(2), and staying as process 1.
 
-use crate::sys::{O_CLOEXEC, AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, close, exit, nr, pipe, syscall};
+use crate::sys::{
+    AT_FDCWD, EACCES, ECHILD, EINTR, ENOENT, ENOTDIR, Errno, O_CLOEXEC, close, exit, nr, pipe, syscall,
+};
 use crate::wire::{self, Reader};
 use crate::{Done, Failure, In, State};
 
@@ -211,8 +213,14 @@ pub fn fork(state: &State, message: u32) -> Done<bool> {
         match syscall!(nr::READ, hears, &raw mut told, 1) {
             Err(EINTR) => {}
             Ok(1) => break,
-            // It was not told.
-            _ => exit(1),
+            // It was not told: who would have is dead. This must not stay a zombie that nobody knows.
+            _ => {
+                let own = syscall!(nr::GETPID).and_then(|pid| syscall!(nr::PIDFD_OPEN, pid, 0));
+                if let (Ok(control), Ok(own)) = (state.slot(wire::CONTROL), own) {
+                    let _ = send_descriptor(control, message, own as i32);
+                }
+                exit(1)
+            }
         }
     }
     close(hears);

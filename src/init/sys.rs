@@ -96,6 +96,8 @@ pub mod nr {
     pub const FSTATFS: usize = 138;
     pub const PIVOT_ROOT: usize = 155;
     pub const PRCTL: usize = 157;
+    pub const GETPID: usize = 39;
+    pub const PIDFD_OPEN: usize = 434;
     pub const MOUNT: usize = 165;
     pub const UMOUNT2: usize = 166;
     pub const FSTAT: usize = 5;
@@ -176,6 +178,8 @@ pub mod nr {
     pub const FSTATFS: usize = 44;
     pub const PIVOT_ROOT: usize = 41;
     pub const PRCTL: usize = 167;
+    pub const GETPID: usize = 172;
+    pub const PIDFD_OPEN: usize = 434;
     pub const MOUNT: usize = 40;
     pub const UMOUNT2: usize = 39;
     pub const FSTAT: usize = 80;

@@ -30,8 +30,7 @@ pub fn open(state: &mut State, mut fields: Reader) -> Done {
     let (uid, width, height) = (fields.u32()?, fields.u32()?, fields.u32()?);
     let directory = if devpts == wire::NO_SLOT { find()? } else { state.slot(devpts)? };
     let flags = O_RDWR | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
-    let master =
-        syscall!(nr::OPENAT, directory, c"ptmx".as_ptr(), flags).within(wire::CALL_OPEN)? as i32;
+    let master = syscall!(nr::OPENAT, directory, c"ptmx".as_ptr(), flags).within(wire::CALL_OPEN)? as i32;
     expect(master, |device| device == PTMX_DEVICE)?;
     let locked = 0u32;
     syscall!(nr::IOCTL, master, TIOCSPTLCK, &raw const locked).within(wire::CALL_TIOCSPTLCK)?;

@@ -2,8 +2,8 @@
 
 use crate::fs;
 use crate::sys::{
-    AT_FDCWD, AT_RECURSIVE, EINVAL, EMPTY, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDWR, close, nr,
-    syscall,
+    AT_FDCWD, AT_RECURSIVE, EINVAL, EMPTY, O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDWR, close,
+    nr, syscall,
 };
 use crate::wire::{self, Reader};
 use crate::{Done, In, State, process};
@@ -111,8 +111,8 @@ pub fn make_queue(mut fields: Reader) -> Done {
     let (messages, size) = (fields.u32()?.into(), fields.u32()?.into());
     let attributes = Attributes { flags: 0, messages, size, current: 0, reserved: [0; 4] };
     let flags = O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC;
-    let queue =
-        syscall!(nr::MQ_OPEN, name.as_ptr(), flags, 0, &raw const attributes).within(wire::CALL_MQ_OPEN)? as i32;
+    let queue = syscall!(nr::MQ_OPEN, name.as_ptr(), flags, 0, &raw const attributes)
+        .within(wire::CALL_MQ_OPEN)? as i32;
     let owned = syscall!(nr::FCHOWN, queue, uid, gid)
         .within(wire::CALL_FCHOWN)
         .and_then(|_| syscall!(nr::FCHMOD, queue, mode).within(wire::CALL_FCHMOD));

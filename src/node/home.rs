@@ -73,7 +73,7 @@ impl Home {
             .step("lock", path.display())?;
         let (pins, template) = match realm.is_user() {
             true => pins::make(path, proc, realm)?,
-            false => pins::open_or_make(&dir, path, proc)?,
+            false => pins::open_or_make(&dir, path, proc, realm)?,
         };
         Ok(Home { dir, path: path.to_path_buf(), pins, template, alive: None, realm: Arc::clone(realm) })
     }

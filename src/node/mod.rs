@@ -71,9 +71,9 @@ impl Node {
         let context = |error: Error| error.within(format!("open node {}", options.state_dir.display()));
         // First, since this is what a machine may lack: then there is no state directory and no mount to take back.
         let realm = Arc::new(Realm::open(options.user, &init, &proc).map_err(context)?);
-        let cgroups = Tree::open_as(&options.cgroup_parent, !realm.is_user()).map_err(|error| match error.kind() {
-            ErrorKind::PermissionDenied if realm.is_user() => context(error.because(
-                "an ordinary user gives NodeOptions::cgroup_parent the path of a directory that was delegated, or \
+        let cgroups = Tree::open_as(&options.cgroup_parent, !realm.is_ordinary()).map_err(|error| match error.kind() {
+            ErrorKind::PermissionDenied if realm.is_ordinary() => context(error.because(
+                "an ordinary user, or root of a user namespace, gives NodeOptions::cgroup_parent the path of a directory that was delegated, or \
                  CgroupParent::None",
             )),
             _ => context(error),

@@ -13,7 +13,9 @@ use crate::spec::kubernetes::Admission;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeUser {
-    /// Those of the program, which must be root's (`CAP_SYS_ADMIN` and others, in the machine's user namespace).
+    /// Those of the program, which must be root's (`CAP_SYS_ADMIN` and others). Root may be that of a user namespace which
+    /// somebody else has made, with a mount namespace of its own (as podman makes them for an ordinary user, or a container
+    /// of a pod with a user namespace): then what takes root of the machine is refused, but pods outlive the program.
     #[default]
     Root,
     /// None: the node has a user namespace in which this user is root, and nobody else exists. Processes in containers
@@ -72,7 +74,7 @@ impl NodeOptions {
     pub fn for_user(user: NodeUser) -> Result<Self> {
         let place = std::env::var_os("XDG_RUNTIME_DIR").filter(|place| !place.is_empty()).ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "find").on("the directory of this user's node").because(
-                "XDG_RUNTIME_DIR is not set: set it to a directory of this user's own (a login makes /run/user/UID), or                  give a state_dir",
+                "XDG_RUNTIME_DIR is not set: set it to a directory of this user's own (a login makes /run/user/UID), or give a state_dir",
             )
         })?;
         let path = PathBuf::from(place);
@@ -82,7 +84,7 @@ impl NodeOptions {
             return Err(Error::new(ErrorKind::PermissionDenied, "use")
                 .on(format!("XDG_RUNTIME_DIR, {}", path.display()))
                 .because(format!(
-                    "it belongs to user {}, and this program runs as user {}: set it to a directory of that user, or                      give a state_dir",
+                    "it belongs to user {}, and this program runs as user {}: set it to a directory of that user, or give a state_dir",
                     stat.st_uid,
                     geteuid()
                 )));

@@ -10,15 +10,16 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::NodeUser;
+use super::realm::is_machines;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pod::state::{ProcessIdentity, ProcessRef};
-use crate::spawn::Child;
+use crate::spawn::{Child, Control};
 use crate::spec::sysctl_path;
 use crate::sys::fd::{open_beneath, resolve};
 use crate::sys::mount::{attr, new_filesystem};
 use crate::sys::pidfd;
 
-/// A detached proc mount of the host's PID namespace; for an ordinary user the one at `/proc`.
+/// A detached proc mount of the host's PID namespace; without the privileges of the machine's root the one at `/proc`.
 pub(crate) struct Proc {
     dir: OwnedFd,
     boot_id: String,
@@ -26,13 +27,15 @@ pub(crate) struct Proc {
 
 impl Proc {
     pub(crate) fn new(user: NodeUser) -> Result<Self> {
-        let dir = if user == NodeUser::Root { Self::private()? } else { Self::of_machine()? };
+        let private = user == NodeUser::Root && is_machines()?;
+        let dir = if private { Self::private()? } else { Self::of_machine()? };
         let mut proc = Proc { dir, boot_id: String::new() };
         proc.boot_id = proc.read("sys/kernel/random/boot_id")?.trim().to_string();
         Ok(proc)
     }
 
-    /// An ordinary user cannot mount one, and nobody but root of the machine could put anything over this one.
+    /// An ordinary user cannot mount one, and nobody but root of the mount namespace, whom this program must trust,
+    /// could put anything over this one.
     fn of_machine() -> Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(AT_FDCWD, "/proc", flags, Mode::empty()).step("open", "/proc")?;
@@ -50,8 +53,8 @@ impl Proc {
             let error = Error::system(errno, "make").on("a private proc");
             match errno {
                 Errno::EPERM => error.because(
-                    "this takes root of the machine (CAP_SYS_ADMIN); an ordinary user, or root of a user namespace, \
-                     makes pods in a node of its own: see NodeOptions::for_user",
+                    "this takes root (CAP_SYS_ADMIN); an ordinary user makes pods in a node of its own: see \
+                     NodeOptions::for_user",
                 ),
                 _ => error,
             }
@@ -160,6 +163,16 @@ impl Proc {
         let pid = self.pid_of(fork.as_fd())?;
         std::mem::replace(child, Child { pid, pidfd: fork }).wait();
         Ok(())
+    }
+
+    /// Ends what init or its twin had forked before they were ended, but the library had not heard of.
+    pub(crate) fn end_forks(&self, control: &Control) {
+        for fd in control.rest() {
+            // Other descriptors are none of processes.
+            if let Ok(pid) = self.pid_of(fd.as_fd()) {
+                Child { pid, pidfd: fd }.end();
+            }
+        }
     }
 
     /// The pid behind a pidfd, as this process sees it.

@@ -1,7 +1,9 @@
 //! Where the work of a node is done: on library threads with the privileges of root, or, for an ordinary user, in
 //! workers that have joined a user namespace of the node's own, in which the user is root.
 //!
-//! That namespace is held by a descriptor, and so by the program: its pods end with it.
+//! That namespace is held by a descriptor, and so by the program: its pods end with it. Root of a user namespace that
+//! somebody else has made (podman for an ordinary user, a container) works on library threads as root of the machine
+//! does, and its pods outlive the program; but it has of the machine what an ordinary user has.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,19 +14,23 @@ use super::mapping;
 use super::{NodeUser, Proc};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spawn::{InitImage, make_own_user_namespace};
-use crate::spec::{IdMappings, PidMode, PodSpec};
+use crate::spec::{IdMapping, IdMappings, PidMode, PodSpec, user};
 use crate::sys::{thread, worker};
 
 /// See the [module documentation](self).
-#[derive(Debug, Default)]
-pub(crate) struct Realm {
-    /// `None` with the privileges of root.
-    user: Option<User>,
+#[derive(Debug)]
+pub(crate) enum Realm {
+    /// With the privileges of the machine's root.
+    Machine,
+    /// Within a user namespace, with the privileges of its root.
+    Within(Ids),
+    /// Without any, in a user namespace of the node's own.
+    Own { namespace: OwnedFd, ids: Ids },
 }
 
+/// What there is in a user namespace.
 #[derive(Debug)]
-struct User {
-    namespace: OwnedFd,
+pub(crate) struct Ids {
     ids: IdMappings,
     /// The kernel lets nobody in the namespace change groups: those of the user stay.
     keeps_groups: bool,
@@ -34,7 +40,7 @@ impl Realm {
     /// Makes the user namespace, if the node is to have one.
     pub(super) fn open(user: NodeUser, init: &InitImage, proc: &Proc) -> Result<Self> {
         let (ids, keeps_groups) = match user {
-            NodeUser::Root => return Ok(Realm::default()),
+            NodeUser::Root => return Realm::of_root(proc),
             NodeUser::SingleId => {
                 let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
                 let mut ids = IdMappings::contiguous(uid, 1);
@@ -49,7 +55,7 @@ impl Realm {
         };
         let namespace = make_own_user_namespace(init, proc, map)
             .map_err(|error| error.within("make the user namespace of an ordinary user's node"))?;
-        let realm = Realm { user: Some(User { namespace, ids, keeps_groups }) };
+        let realm = Realm::Own { namespace, ids: Ids { ids, keeps_groups } };
         realm.run(own_mounts).map_err(|error| {
             error.because(
                 "a security module may take all privileges in user namespaces of ordinary users away (see \
@@ -59,56 +65,89 @@ impl Realm {
         Ok(realm)
     }
 
-    /// Whether the node is an ordinary user's.
-    pub(crate) fn is_user(&self) -> bool {
-        self.user.is_some()
+    fn of_root(proc: &Proc) -> Result<Self> {
+        if is_machines()? {
+            return Ok(Realm::Machine);
+        }
+        // What there is inside, by its numbers inside: nobody here sees others.
+        let inside = |file: &str| -> Result<Vec<IdMapping>> {
+            let map = proc.read(&format!("thread-self/{file}"))?;
+            let mappings = user::parse(&map).ok_or_else(|| Error::new(ErrorKind::System, "read").on(file))?;
+            Ok(mappings
+                .iter()
+                .map(|ids| IdMapping::new(ids.container_id, ids.container_id, ids.size))
+                .collect())
+        };
+        let ids = IdMappings { uid_mappings: inside("uid_map")?, gid_mappings: inside("gid_map")? };
+        let keeps_groups = proc.read("thread-self/setgroups")?.trim() == "deny";
+        Ok(Realm::Within(Ids { ids, keeps_groups }))
     }
 
-    /// The ids in the node's user namespace, if it has one.
+    /// Whether the node has a user namespace of its own, in which others do the work.
+    pub(crate) fn is_user(&self) -> bool {
+        matches!(self, Realm::Own { .. })
+    }
+
+    /// Whether it lacks the privileges of the machine's root: nobody here makes device nodes or loads programs for them,
+    /// and a new proc or sysfs takes one of the machine.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        !matches!(self, Realm::Machine)
+    }
+
+    fn inside(&self) -> Option<&Ids> {
+        match self {
+            Realm::Machine => None,
+            Realm::Within(ids) | Realm::Own { ids, .. } => Some(ids),
+        }
+    }
+
+    /// The ids in the node's user namespace, if it is not that of the machine.
     pub(crate) fn ids(&self) -> Option<&IdMappings> {
-        self.user.as_ref().map(|user| &user.ids)
+        self.inside().map(|inside| &inside.ids)
     }
 
     /// Whether containers keep the groups of the program.
     pub(crate) fn keeps_groups(&self) -> bool {
-        self.user.as_ref().is_some_and(|user| user.keeps_groups)
+        self.inside().is_some_and(|inside| inside.keeps_groups)
     }
 
     /// Runs `work` where namespaces can be joined, in the mount namespace of the host program.
     pub(crate) fn run<T: Send, W: FnOnce() -> Result<T> + Send>(&self, work: W) -> Result<T> {
-        match &self.user {
-            None => thread::run(work),
-            Some(user) => worker::run(user.namespace.as_fd(), work),
+        match self {
+            Realm::Own { namespace, .. } => worker::run(namespace.as_fd(), work),
+            _ => thread::run(work),
         }
     }
 
     /// The same where also mounts of the machine can be copied: a mount namespace takes that from its own root only.
     pub(crate) fn run_with_mounts<T: Send, W: FnOnce() -> Result<T> + Send>(&self, work: W) -> Result<T> {
-        match &self.user {
-            None => thread::run(work),
-            Some(user) => worker::run(user.namespace.as_fd(), || own_mounts().and_then(|()| work())),
+        match self {
+            Realm::Own { namespace, .. } => {
+                worker::run(namespace.as_fd(), || own_mounts().and_then(|()| work()))
+            }
+            _ => thread::run(work),
         }
     }
 
     /// The same for work that starts processes which are to be children of the host program.
     pub(crate) fn launch<T: Send, W: FnOnce() -> Result<T> + Send>(&self, work: W) -> Result<T> {
-        match &self.user {
-            None => thread::run(work),
-            Some(user) => {
-                worker::run_for_children(user.namespace.as_fd(), || own_mounts().and_then(|()| work()))
+        match self {
+            Realm::Own { namespace, .. } => {
+                worker::run_for_children(namespace.as_fd(), || own_mounts().and_then(|()| work()))
             }
+            _ => thread::run(work),
         }
     }
 
-    /// Refuses what an ordinary user cannot have.
+    /// Refuses what cannot be had without the privileges of the machine's root.
     pub(crate) fn check(&self, spec: &PodSpec) -> Result<()> {
-        if !self.is_user() {
+        if !self.is_ordinary() {
             return Ok(());
         }
         let unsupported = |what: &str, why: &str| {
             Err(Error::new(ErrorKind::Unsupported, "make").on(what).because(why.to_string()))
         };
-        if !spec.ephemeral {
+        if self.is_user() && !spec.ephemeral {
             return unsupported(
                 "a pod that outlives this program",
                 "an ordinary user has no place in the machine's mounts that could keep its namespaces without a \
@@ -118,11 +157,11 @@ impl Realm {
         if !spec.namespaces.user.is_host() {
             return unsupported(
                 "a pod with a user namespace of its own",
-                "the node of an ordinary user has one for all of its pods, see NodeOptions::user: leave \
-                 namespaces.user out",
+                "all pods share the user namespace of the node, an ordinary user's or that in which this program is root, \
+                 see NodeOptions::user: leave namespaces.user out",
             );
         }
-        if !spec.net_devices.is_empty() {
+        if self.is_user() && !spec.net_devices.is_empty() {
             return unsupported(
                 "a pod with network devices of the machine",
                 "these are root's of the machine; leave netDevices out",
@@ -133,18 +172,32 @@ impl Realm {
 
     /// The same for the PID namespace of a pod's containers, or of one.
     pub(crate) fn check_pid(&self, mode: &PidMode) -> Result<()> {
-        match mode {
-            PidMode::Host | PidMode::Path(_) if self.is_user() => {
-                // Workers share the memory of the host program, and a capability in the node's user namespace would be
-                // enough to look into them: no container may see one.
-                Err(Error::new(ErrorKind::Unsupported, "share").on("the PID namespace of the machine").because(
-                    "containers of an ordinary user never see processes of the machine; leave the PID mode out, or \
-                     say pod",
-                ))
-            }
+        let refused = |why: &'static str| {
+            Err(Error::new(ErrorKind::Unsupported, "share")
+                .on("the PID namespace of the machine")
+                .because(why))
+        };
+        match (self, mode) {
+            // Workers share the memory of the host program, and a capability in the node's user namespace would be
+            // enough to look into them: no container may see one.
+            (Realm::Own { .. }, PidMode::Host | PidMode::Path(_)) => refused(
+                "containers of an ordinary user never see processes of the machine; leave the PID mode out, or say pod",
+            ),
+            (Realm::Within(_), PidMode::Host) => refused(
+                "the kernel mounts no proc of it in a user namespace; leave the PID mode out, or say pod",
+            ),
             _ => Ok(()),
         }
     }
+}
+
+/// Whether this program is in the machine's own user namespace, which has this number at every start (`USER_NS_INIT_INO`
+/// of linux/nsfs.h).
+pub(super) fn is_machines() -> Result<bool> {
+    const MACHINES: u64 = 0xefff_fffd;
+    let stat =
+        nix::sys::stat::stat("/proc/thread-self/ns/user").step("look at", "this program's user namespace")?;
+    Ok(stat.st_ino == MACHINES)
 }
 
 fn own_mounts() -> Result<()> {

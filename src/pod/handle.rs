@@ -208,7 +208,8 @@ impl Pod {
     /// What a plan needs to know of the pod.
     pub(crate) fn context(&self) -> plan::PodContext<'_> {
         let realm = &self.0.node.0.realm;
-        let ordinary = |ids| plan::Ordinary { ids, keeps_groups: realm.keeps_groups() };
+        let ordinary =
+            |ids| plan::Ordinary { ids, keeps_groups: realm.keeps_groups(), workers: realm.is_user() };
         plan::PodContext {
             spec: self.spec(),
             ids: self.0.state.ids.as_ref(),

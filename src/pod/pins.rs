@@ -44,7 +44,12 @@ pub(crate) const MAX_LAYERS: usize = 64;
 
 /// The namespaces that are pinned below the state directory `dir`; makes and pins what is not there. The caller holds
 /// the lock of the state directory.
-pub(crate) fn open_or_make(dir: &OwnedFd, path: &Path, proc: &Proc) -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn open_or_make(
+    dir: &OwnedFd,
+    path: &Path,
+    proc: &Proc,
+    realm: &Realm,
+) -> Result<(OwnedFd, OwnedFd)> {
     let mut found = None;
     for place in [PINS.to_string(), format!("{PINS_DIR}/{PINS}")] {
         found = open_pinned(dir.as_fd(), &place).step("open", path.join(&place).display())?;
@@ -55,19 +60,19 @@ pub(crate) fn open_or_make(dir: &OwnedFd, path: &Path, proc: &Proc) -> Result<(O
     let pins = match found {
         Some(pins) => pins,
         None => in_order(|| {
-            let pins = make_pins(path, proc, false)?;
+            let pins = make_pins(path, proc, realm.is_ordinary())?;
             Ok(pin_on_host(dir, path, &pins)?.then_some(pins))
         })?,
     };
-    let template = open_or_make_template(&pins, path, proc, false)?;
+    let template = open_or_make_template(&pins, path, proc, realm.is_ordinary())?;
     Ok((pins, template))
 }
 
 /// Makes the two namespaces. They live while the descriptor of pins is open.
 pub(crate) fn make(path: &Path, proc: &Proc, realm: &Realm) -> Result<(OwnedFd, OwnedFd)> {
     let make = || {
-        let pins = make_pins(path, proc, realm.is_user())?;
-        let template = open_or_make_template(&pins, path, proc, realm.is_user())?;
+        let pins = make_pins(path, proc, realm.is_ordinary())?;
+        let template = open_or_make_template(&pins, path, proc, realm.is_ordinary())?;
         Ok((pins, template))
     };
     if realm.is_user() { realm.run(make) } else { make() }
@@ -106,10 +111,10 @@ fn move_to_processor(number: usize) -> nix::Result<()> {
     sched_setaffinity(this, &one)
 }
 
-fn make_pins(path: &Path, proc: &Proc, user: bool) -> Result<OwnedFd> {
+fn make_pins(path: &Path, proc: &Proc, ordinary: bool) -> Result<OwnedFd> {
     // A thread of its own, which inherits the processor of the one that asks.
     thread::run(|| {
-        let machines = if user { Some(borrowed::open_proc()?) } else { None };
+        let machines = if ordinary { Some(borrowed::open_proc()?) } else { None };
         new_namespace(path)?;
         mkdir(PODS, Mode::S_IRWXU).step("make", "the pins namespace's pods directory")?;
         machines.map_or(Ok(()), |proc| borrowed::attach_proc(&proc)).step("attach", "a proc in pins")?;
@@ -117,7 +122,7 @@ fn make_pins(path: &Path, proc: &Proc, user: bool) -> Result<OwnedFd> {
     })
 }
 
-fn open_or_make_template(pins: &OwnedFd, path: &Path, proc: &Proc, user: bool) -> Result<OwnedFd> {
+fn open_or_make_template(pins: &OwnedFd, path: &Path, proc: &Proc, ordinary: bool) -> Result<OwnedFd> {
     let found = thread::run(|| {
         setns(pins, CloneFlags::CLONE_NEWNS).step("join", "the pins namespace")?;
         open_pinned(AT_FDCWD.as_fd(), "/template").step("open", "the template namespace")
@@ -127,7 +132,7 @@ fn open_or_make_template(pins: &OwnedFd, path: &Path, proc: &Proc, user: bool) -
     }
     in_order(|| {
         let template = thread::run(|| {
-            let borrowed = if user { Some(Borrowed::open()?) } else { None };
+            let borrowed = if ordinary { Some(Borrowed::open()?) } else { None };
             new_namespace(path)?;
             furnish_template(borrowed.as_ref()).step("furnish", "the template namespace")?;
             namespace::of_this_thread(proc, Kind::Mount).step("open", "the template namespace")
@@ -197,7 +202,14 @@ fn pin_on_host(dir: &OwnedFd, path: &Path, pins: &OwnedFd) -> Result<bool> {
         // that is not shared, and use that.
         Err(Errno::EINVAL) => {}
         Err(errno) => {
-            return Err(errno).step("pin", format!("the pins namespace on {}", path.join(PINS).display()));
+            let error = Error::system(errno, "pin")
+                .on(format!("the pins namespace on {}", path.join(PINS).display()));
+            return Err(match errno {
+                Errno::EPERM => error.because(
+                    "root of a user namespace needs a mount namespace of its own, too (unshare --user --mount)",
+                ),
+                _ => error,
+            });
         }
     }
     let place = path.join(PINS_DIR);

@@ -64,6 +64,7 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
         Ok(()) => Ok(Reaper(child)),
         Err(error) => {
             child.end();
+            node.0.proc.end_forks(&control);
             Err(error)
         }
     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
 };
@@ -65,6 +66,26 @@ impl Control {
         let message: Vec<u8> = [word, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
         sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&message)], &[], MsgFlags::MSG_NOSIGNAL, None)
             .map(drop)
+    }
+
+    /// The descriptors that are in what is still to be read, up to the end of file or until nothing came for a while.
+    pub(crate) fn rest(&self) -> Vec<OwnedFd> {
+        // Only for what nobody expects: all who write to it have been killed.
+        const PATIENCE: u16 = 10_000;
+        let mut fds = Vec::new();
+        loop {
+            let mut poll = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match nix::poll::poll(&mut poll, PATIENCE) {
+                Err(Errno::EINTR) => continue,
+                Ok(1) => {}
+                _ => return fds,
+            }
+            match self.receive() {
+                Ok(Message::Fd(fd) | Message::Twin(fd)) => fds.push(fd),
+                Ok(Message::Closed) | Err(_) => return fds,
+                Ok(_) => {}
+            }
+        }
     }
 
     /// The next message; waits for it.

@@ -221,6 +221,17 @@ impl DeviceRule {
         DeviceRule { allow: false, kind, major, minor, access }
     }
 
+    /// Whether it is about that device.
+    pub(crate) fn concerns(&self, device: &Device) -> bool {
+        let kind = match self.kind {
+            DeviceRuleKind::All => device.kind != DeviceKind::Fifo,
+            DeviceRuleKind::Char => device.kind == DeviceKind::Char,
+            DeviceRuleKind::Block => device.kind == DeviceKind::Block,
+        };
+        let number = |rule: Option<u32>, number| rule.is_none_or(|rule| rule == number);
+        kind && number(self.major, device.major) && number(self.minor, device.minor)
+    }
+
     fn validate(&self, field: &str) -> Result<()> {
         if self.access == DeviceAccess::NONE {
             return Err(Error::invalid(field, "has no access to allow or deny"));

@@ -14,7 +14,7 @@ usage: cargo xtask lint
 
 Fails on any of these, having run them all:
 
-  cargo fmt --all --check
+  cargo fmt --all --check, and rustfmt --check of src/init/main.rs
   cargo clippy --workspace --all-targets, with warnings as errors
   clippy over src/init/main.rs, the freestanding program that the build script builds
   cargo doc --workspace --no-deps, with warnings as errors
@@ -38,6 +38,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         }
     };
     check("formatting", run_command(&mut cargo::command(&["fmt", "--all", "--check"])));
+    check("formatting of the init", run_command(&mut init_format()));
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     check("clippy", run_command(&mut cargo::command(&clippy)));
     check("clippy of the init", init());
@@ -48,6 +49,13 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         bail!("these checks failed: {}", failed.join(", "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The init is no target of Cargo's, so `cargo fmt` does not see it either.
+fn init_format() -> Command {
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt.args(["--check", "--edition", "2024", "src/init/main.rs"]).current_dir(root());
+    rustfmt
 }
 
 /// The init is no target of Cargo's, so `cargo clippy` does not see it.

@@ -242,6 +242,11 @@ pub fn spec(bundle: &Path) -> Outcome {
         return Err(format!("{} exists already", path.display()).into());
     }
     let caps = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
+    // Terminals belong to the group tty, where there is one.
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if has_group(5) {
+        terminals.push("gid=5");
+    }
     let config = json!({
         "ociVersion": "1.2.0",
         "process": {
@@ -261,7 +266,7 @@ pub fn spec(bundle: &Path) -> Outcome {
             { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
               "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
             { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
+              "options": terminals },
             { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
               "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] },
             { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] },
@@ -283,6 +288,15 @@ pub fn spec(bundle: &Path) -> Outcome {
     std::fs::write(&path, format!("{config:#}\n"))
         .map_err(|error| format!("write {}: {error}", path.display()))?;
     Ok(0)
+}
+
+/// Whether this user namespace has a group of that number.
+fn has_group(gid: u32) -> bool {
+    let map = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    map.lines().any(|line| {
+        let numbers: Vec<u32> = line.split_ascii_whitespace().flat_map(str::parse).collect();
+        matches!(numbers[..], [first, _, size] if gid >= first && gid - first < size)
+    })
 }
 
 /// What this runtime can do (runtime-spec, "Features").

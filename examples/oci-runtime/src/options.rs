@@ -9,9 +9,9 @@ use crate::Failure;
 #[derive(Parser)]
 #[command(name = "pericarp-oci", version, about = "An OCI runtime over the library pericarp")]
 pub struct Options {
-    /// Where the state of containers is kept
-    #[arg(long, global = true, default_value = "/run/pericarp-oci")]
-    pub root: PathBuf,
+    /// Where the state of containers is kept: /run/pericarp-oci, in a user namespace pericarp-oci in $XDG_RUNTIME_DIR
+    #[arg(long, global = true)]
+    root: Option<PathBuf>,
     /// Append errors to this file as well
     #[arg(long, global = true)]
     pub log: Option<PathBuf>,
@@ -24,9 +24,9 @@ pub struct Options {
     /// Refused: cgroups are made directly
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
-    /// Only "false" and "auto" are possible
+    /// Whether this is root of a user namespace that somebody has made for it: "true", "false", or "auto" to find out
     #[arg(long, global = true, default_value = "auto")]
-    pub rootless: String,
+    rootless: String,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -215,7 +215,29 @@ pub struct Update {
     pub id: String,
 }
 
+/// Whether root here is not that of the machine.
+pub fn within_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut numbers = map.split_ascii_whitespace();
+    // The machine's has all ids, as what they are; see user_namespaces(7).
+    !["0", "0", "4294967295"].into_iter().all(|number| numbers.next() == Some(number))
+}
+
 impl Options {
+    /// The state directory.
+    pub fn root(&self) -> Result<PathBuf, Failure> {
+        match &self.root {
+            Some(root) => Ok(std::path::absolute(root)?),
+            None if within_user_namespace() => {
+                let place = std::env::var_os("XDG_RUNTIME_DIR").filter(|place| !place.is_empty());
+                let place = place
+                    .ok_or("XDG_RUNTIME_DIR is not set, which says where state is kept; or give --root")?;
+                Ok(PathBuf::from(place).join("pericarp-oci"))
+            }
+            None => Ok("/run/pericarp-oci".into()),
+        }
+    }
+
     /// What is asked for and cannot be had is an error.
     pub fn refuse_what_is_not_there(&self) -> Result<(), Failure> {
         if self.systemd_cgroup {
@@ -224,8 +246,19 @@ impl Options {
                 "cgroups are made directly; configure the cgroup manager cgroupfs",
             ));
         }
-        if self.rootless == "true" {
-            return Err(refusal("--rootless", "this runtime needs root"));
+        match (self.rootless.as_str(), within_user_namespace()) {
+            ("auto", _) | ("true", true) | ("false", false) => {}
+            ("true", false) => {
+                return Err(refusal(
+                    "--rootless true",
+                    "this is the machine's user namespace; an ordinary user makes one first (as podman does, or \
+                     \"unshare --map-root-user --mount\")",
+                ));
+            }
+            ("false", true) => {
+                return Err(refusal("--rootless false", "this is not the machine's user namespace"));
+            }
+            (other, _) => return Err(refusal(&format!("--rootless {other:?}"), "say true, false or auto")),
         }
         if let Command::Create(create) | Command::Run(Run { create, .. }) = &self.command
             && create.no_pivot

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::log::{Log, rfc3339};
-use crate::options::Options;
+use crate::options::{Options, within_user_namespace};
 
 /// The container of each pod.
 pub const CONTAINER: &str = "main";
@@ -19,8 +19,12 @@ const ID: &str = "pericarp-oci/id";
 const BUNDLE: &str = "pericarp-oci/bundle";
 
 pub fn node(options: &Options) -> Outcome<Node> {
-    let parent = CgroupParent::Named("pericarp-oci".to_string());
-    Ok(Node::open(&NodeOptions::new().state_dir(std::path::absolute(&options.root)?).cgroup_parent(parent))?)
+    // Nobody delegates one that could be known here: what takes a cgroup is an error that says so.
+    let parent = match within_user_namespace() {
+        true => CgroupParent::None,
+        false => CgroupParent::Named("pericarp-oci".to_string()),
+    };
+    Ok(Node::open(&NodeOptions::new().state_dir(options.root()?).cgroup_parent(parent))?)
 }
 
 /// The name of an id's pod: pods have names that DNS can have, and ids may be others.

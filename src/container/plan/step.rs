@@ -384,6 +384,10 @@ impl Step {
                 "none of the nodes is there and in the cpuset of the container's cgroup, or this kernel does not know the \
                  mode or the flag",
             ),
+            (Step::Attach { .. }, Errno::ELOOP) => Some(
+                "the state directory of a node is below it, whose pins the kernel lets into no other mount namespace: use an \
+                 overlay, or another directory",
+            ),
             (Step::MemoryPolicy { .. }, Errno::ENOSYS) => Some("this kernel has no NUMA (CONFIG_NUMA)"),
             (Step::Scheduler(_), Errno::EPERM) => Some(
                 "it needs CAP_SYS_NICE, and real time a share for the cgroup where the kernel divides that",

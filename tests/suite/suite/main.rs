@@ -72,6 +72,7 @@ mod userns_files;
 mod userns_more;
 mod userns_order;
 mod volumes;
+mod within;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -117,6 +118,7 @@ fn main() {
             stress::payload,
             userns::payload,
             userns_order::payload,
+            within::payload,
         ];
         if own.iter().any(|payload| payload(&words)) {
             std::process::exit(0);
@@ -186,6 +188,7 @@ fn main() {
         userns_more::tests(),
         userns_order::tests(),
         volumes::tests(),
+        within::tests(),
     ]
     .into_iter()
     .flatten()

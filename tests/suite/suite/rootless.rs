@@ -107,10 +107,16 @@ fn by_user(name: &str) -> Outcome {
 
 /// The same with words of another module.
 pub fn by_user_with(words: &[&str]) -> Outcome {
+    by_user_with_place(words, |_| ())
+}
+
+/// The same in a directory that root has prepared.
+pub fn by_user_with_place(words: &[&str], prepare: impl FnOnce(&Path)) -> Outcome {
     if let Some(why) = lacks() {
         return skip(why);
     }
     let place = Place::new();
+    prepare(place.0.path());
     finish(place.command(words))?;
     let left: Vec<_> = fs::read_dir(place.path("run"))?.flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -407,7 +407,11 @@ fn guest() {
             .map(str::to_string)
             .collect();
         let dumpable = nix::sys::prctl::get_dumpable().expect("ask");
-        let descriptors = fs::read_dir("/proc/self/fd").expect("the files").count();
+        let descriptors: Vec<PathBuf> = fs::read_dir("/proc/self/fd")
+            .expect("the files")
+            .flatten()
+            .map(|entry| fs::read_link(entry.path()).unwrap_or_default())
+            .collect();
         (namespaces, status, dumpable, descriptors, std::env::current_dir().expect("the directory"))
     };
     // The C library handles a signal of its own from the first thread on.

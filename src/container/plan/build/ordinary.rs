@@ -5,7 +5,7 @@ use super::Build;
 use crate::container::plan::Source;
 use crate::container::plan::step::{Create, Step, Target};
 use crate::error::{Error, ErrorKind, Result};
-use crate::spec::{Device, DeviceKind, IdMappings};
+use crate::spec::{Device, DeviceAccess, DeviceKind, IdMappings};
 use crate::sys::mount::{AttributeChange, attr};
 
 /// The bit of `CAP_SYS_PTRACE`, see linux/capability.h.
@@ -18,6 +18,8 @@ pub(crate) struct Ordinary<'a> {
     pub(crate) ids: &'a IdMappings,
     /// Whether nobody in it can change groups.
     pub(crate) keeps_groups: bool,
+    /// Whether the library works in processes of that namespace that share the memory of the host program.
+    pub(crate) workers: bool,
 }
 
 impl Build<'_> {
@@ -33,20 +35,16 @@ impl Build<'_> {
             ));
         }
         let sets = container.security.capabilities.bits(container.user.uid);
-        if (sets.bounding | sets.permitted | sets.effective | sets.inheritable | sets.ambient) & PTRACE != 0 {
+        if ordinary.workers
+            && (sets.bounding | sets.permitted | sets.effective | sets.inheritable | sets.ambient) & PTRACE
+                != 0
+        {
             return Err(Error::new(ErrorKind::Unsupported, "give").on("the capability CAP_SYS_PTRACE").because(
                 "in the node of an ordinary user it would reach the library's own workers, which have the memory of this \
                  program: leave it out; a process can trace those with its own capabilities without it",
             ));
         }
-        if !container.device_rules.is_empty() {
-            return Err(Error::new(ErrorKind::Unsupported, "guard")
-                .on("the devices of a container by rules")
-                .because(
-                    "an ordinary user may load no program for that; leave deviceRules out: the container has the \
-                     default devices and those that are bound from the machine, as their permissions allow",
-                ));
-        }
+        container.devices.iter().try_for_each(|device| self.check_rules(device))?;
         if ordinary.keeps_groups {
             self.plan.step(Step::KeepGroups);
         }
@@ -74,6 +72,23 @@ impl Build<'_> {
         let path = device.path.display();
         Err(Error::new(ErrorKind::Unsupported, "make").on(format!("the device node {path}")).because(
             "an ordinary user cannot make device nodes; give its source, the path of such a node on the machine",
+        ))
+    }
+
+    /// No program guards devices here. What is not bound cannot be opened, since nobody makes nodes and those in files
+    /// are `nodev`: rules hold of themselves, but where they deny what is asked for.
+    fn check_rules(&self, device: &Device) -> Result<()> {
+        let last = |access| {
+            let rules = self.container.device_rules.iter();
+            rules.rev().find(|rule| rule.access.contains(access) && rule.concerns(device))
+        };
+        if [DeviceAccess::READ, DeviceAccess::WRITE].into_iter().filter_map(last).all(|rule| rule.allow) {
+            return Ok(());
+        }
+        let path = device.path.display();
+        Err(Error::new(ErrorKind::Unsupported, "guard").on(format!("the device {path}")).because(
+            "deviceRules deny what devices has, and without the privileges of the machine's root no program for that can \
+             be loaded: leave one of the two out",
         ))
     }
 

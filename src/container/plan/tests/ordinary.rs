@@ -3,7 +3,8 @@
 use crate::container::plan::{Ordinary, Plan, PodContext, Source, Step, compile, compile_exec};
 use crate::error::{ErrorKind, Result};
 use crate::spec::{
-    Capabilities, Capability, ContainerSpec, Device, ExecSpec, IdMappings, PodSpec, Rootfs, Security,
+    Capabilities, Capability, ContainerSpec, Device, DeviceAccess, DeviceRule, DeviceRuleKind, ExecSpec,
+    IdMappings, PodSpec, Rootfs, Security,
 };
 
 fn container(rootfs: Rootfs) -> ContainerSpec {
@@ -12,7 +13,10 @@ fn container(rootfs: Rootfs) -> ContainerSpec {
 
 fn plan(ids: &IdMappings, keeps_groups: bool, container: &ContainerSpec) -> Result<Plan> {
     let pod = PodSpec::new("web").ephemeral(true);
-    compile(&PodContext { spec: &pod, ids: None, ordinary: Some(Ordinary { ids, keeps_groups }) }, container)
+    compile(
+        &PodContext { spec: &pod, ids: None, ordinary: Some(Ordinary { ids, keeps_groups, workers: true }) },
+        container,
+    )
 }
 
 fn text(keeps_groups: bool, size: u32, rootfs: Rootfs) -> String {
@@ -70,7 +74,38 @@ fn what_would_reach_workers_or_take_root_is_refused() {
     assert_eq!(refused(&base().device(Device::block("/dev/x", 8, 0))), ErrorKind::Unsupported);
     // Programs that come later, too.
     let whole = ExecSpec::new(["true"]).capabilities(tracing()).over(&base()).unwrap();
-    let (pod, ordinary) = (PodSpec::new("web"), Some(Ordinary { ids: &ids, keeps_groups: true }));
+    let (pod, ordinary) =
+        (PodSpec::new("web"), Some(Ordinary { ids: &ids, keeps_groups: true, workers: true }));
     let error = compile_exec(&PodContext { spec: &pod, ids: None, ordinary }, &whole).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn root_of_a_user_namespace_has_no_workers_to_be_reached() {
+    let ids = IdMappings::contiguous(0, 65536);
+    let tracing = Security::default().capabilities(Capabilities::default().with(Capability::CAP_SYS_PTRACE));
+    let spec = container(Rootfs::directory("/r")).security(tracing);
+    let pod = PodSpec::new("web");
+    let ordinary = |workers| Some(Ordinary { ids: &ids, keeps_groups: false, workers });
+    let context = |workers| PodContext { spec: &pod, ids: None, ordinary: ordinary(workers) };
+    compile(&context(false), &spec).unwrap();
+    assert_eq!(compile(&context(true), &spec).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn rules_of_devices_hold_of_themselves_or_are_refused() {
+    let ids = IdMappings::contiguous(1000, 1);
+    let deny = || DeviceRule::deny(DeviceRuleKind::All, None, None, DeviceAccess::ALL);
+    let base = || container(Rootfs::directory("/r")).device_rule(deny());
+    plan(&ids, true, &base()).unwrap();
+    let fuse = || Device::char("/dev/fuse", 10, 229).source("/dev/fuse");
+    let error = plan(&ids, true, &base().device(fuse())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("/dev/fuse"), "{error}");
+    let allow = |access| DeviceRule::allow(DeviceRuleKind::Char, Some(10), Some(229), access);
+    plan(&ids, true, &base().device(fuse()).device_rule(allow(DeviceAccess::ALL))).unwrap();
+    // Half of it is not enough, nor is a rule for others.
+    for rule in [allow(DeviceAccess::READ), DeviceRule { minor: Some(230), ..allow(DeviceAccess::ALL) }] {
+        plan(&ids, true, &base().device(fuse()).device_rule(rule)).unwrap_err();
+    }
 }
