@@ -4,7 +4,8 @@
  * Any thread may call. The library never changes the working directory, umask, environment, dumpable flag, resource
  * limits, subreaper flag, signal handlers or masks, oom_score_adj, or the namespaces of the calling thread. It
  * installs nothing when it is loaded, never calls waitpid(-1), opens every file close-on-exec, and giving back a handle
- * never blocks and never kills.
+ * never blocks and never kills, with one exception: a container that was created, never started and is not detached
+ * ends with its last handle, since nobody could start it any more.
  *
  * Containers are children of the program that starts them: when one ends, the kernel sends `SIGCHLD`. A program that
  * takes every child's status with `waitpid(-1)`, or ignores `SIGCHLD`, loses exit statuses on kernels before 6.15;
@@ -15,10 +16,10 @@
  * Conventions
  *
  * **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_events_t`,
- * `pericarp_error_t`) are opaque and
- * counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
- * handle back never kills or removes what it stands for, with one exception: a container that was created and never
- * started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
+ * `pericarp_fanout_t`, `pericarp_bundle_t`, `pericarp_error_t`) are opaque and counted: who got one gives it back with
+ * its `_unref`, which does nothing for NULL; all but errors have a `_ref`, which makes one more. Giving a handle back
+ * never kills or removes what it stands for, with one exception: a container that was created and never started ends
+ * with its last handle, since nobody could start it any more, unless its specification says `detached`.
  *
  * **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
  * `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back
@@ -50,7 +51,9 @@
  * caller's.
  *
  * **JSON.** Specifications of pods and containers are JSON objects whose keys are those of the Rust types `PodSpec`
- * and `ContainerSpec` in camelCase (docs/pod-json.md). Unknown keys are errors that name the key and its place.
+ * and `ContainerSpec` in camelCase (docs/pod-json.md). Unknown keys are errors that name the key and its place. A
+ * container can also be said by an OCI runtime configuration (`pericarp_bundle_open`); there, as that specification
+ * demands, properties that nobody knows are no errors.
  *
  * **Threads.** Any thread may call any function with any handle at the same time, and a thread may end at any time
  * outside of a call. Nothing depends on which thread calls. No function calls back into the program.
@@ -352,6 +355,12 @@
 #define PERICARP_PRESSURE_FULL 2
 
 /**
+ * An OCI configuration (runtime-spec 1.0 to 1.3) that was read once, for the pod and the container of it. It never
+ * changes.
+ */
+typedef struct pericarp_bundle_t pericarp_bundle_t;
+
+/**
  * A container of a pod.
  */
 typedef struct pericarp_container_t pericarp_container_t;
@@ -425,6 +434,12 @@ typedef struct {
      * much for others, `{}` nothing. NULL is no admission.
      */
     const char *admission;
+    /**
+     * In place of `subid_user`: the ranges themselves, as a JSON object: `{"uids": [{"first": 1048576, "size": 6553600}],
+     * "gids": [{"first": 1048576, "size": 6553600}]}`. Whole blocks of 65 536 ids are used that begin at a multiple of
+     * that. NULL if it is not used.
+     */
+    const char *id_ranges;
 } pericarp_node_options_t;
 
 /**
@@ -939,10 +954,12 @@ const char *pericarp_version(void);
 uint32_t pericarp_version_number(void);
 
 /**
- * Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s
- * JSON), "pod-json", "events", "explain", "freeze", "ipc-shm", "ipc-mqueue", "ipc-sysv", "recover" and "stdio-fds";
- * later releases add names. Unknown ones are answered with 0. What this machine's kernel can do is another question, which
- * the errors of the calls answer.
+ * Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s JSON),
+ * "events", "exec", "explain", "fanout", "freeze", "id-ranges" (`id_ranges` of a node's options), "ipc-mqueue",
+ * "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "oci" (pods and containers from OCI
+ * configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal", "update",
+ * "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
+ * answered with 0. What this machine's kernel can do is another question, which the errors of the calls answer.
  *
  * Ownership: the caller keeps `name`.
  * Errors: none; 0 for NULL.
@@ -2307,6 +2324,203 @@ size_t pericarp_fanout_readers(const pericarp_fanout_t *fanout);
 int pericarp_container_take_seccomp_listener(const pericarp_container_t *container,
                                              int *out_fd,
                                              pericarp_error_t **err);
+
+/**
+ * Reads `config.json` in the directory of an OCI bundle. Every field of it is honoured or refused by its name, with one
+ * exception that the specification demands: names of capabilities that nobody knows are left out, and
+ * `pericarp_bundle_warnings` tells of them.
+ *
+ * Ownership: the caller keeps `path`; `*out_bundle` is the caller's to give back with `pericarp_bundle_unref`.
+ * Errors: `INVALID_SPEC` with the place in the file for what is no OCI configuration, and when it is longer than 8 MiB;
+ * `NOT_FOUND` when there is none; what the kernel says. What this library cannot do, the functions say that make a pod
+ * or a container of it.
+ * Threads: any.
+ * Rust: `Bundle::open`.
+ */
+int pericarp_bundle_open(const char *path,
+                         pericarp_bundle_t **out_bundle,
+                         pericarp_error_t **err);
+
+/**
+ * The same for the text of a `config.json`. `path` is the directory that relative paths in it are relative to.
+ *
+ * Ownership: the caller keeps both texts; `*out_bundle` is the caller's to give back with `pericarp_bundle_unref`.
+ * Errors: `INVALID_SPEC` with the place in the text.
+ * Threads: any.
+ * Rust: `Bundle::parse`.
+ */
+int pericarp_bundle_parse(const char *json,
+                          const char *path,
+                          pericarp_bundle_t **out_bundle,
+                          pericarp_error_t **err);
+
+/**
+ * One more reference to a configuration, the same pointer. NULL for NULL.
+ *
+ * Ownership: the caller gets a reference to give back with `pericarp_bundle_unref`.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Clone` of `Bundle`.
+ */
+pericarp_bundle_t *pericarp_bundle_ref(const pericarp_bundle_t *bundle);
+
+/**
+ * Gives a reference to a configuration back. What was made of it goes on.
+ *
+ * Ownership: takes the caller's reference to `bundle`, which may be NULL.
+ * Errors: none.
+ * Threads: any.
+ * Rust: `Drop` of `Bundle`.
+ */
+void pericarp_bundle_unref(pericarp_bundle_t *bundle);
+
+/**
+ * The absolute path of its directory.
+ *
+ * Ownership: the string belongs to `bundle` and is valid as long as the caller's reference.
+ * Errors: none; NULL for NULL.
+ * Threads: any.
+ * Rust: `Bundle::path`.
+ */
+const char *pericarp_bundle_path(const pericarp_bundle_t *bundle);
+
+/**
+ * The configuration as it was read, as JSON: `hostname`, `annotations` and all the rest, also what this library does not
+ * know, without what `pericarp_bundle_warnings` tells of.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: only those of arguments.
+ * Threads: any.
+ * Rust: `Bundle::json`, `Bundle::config`.
+ */
+int pericarp_bundle_config(const pericarp_bundle_t *bundle,
+                           char **out_json,
+                           pericarp_error_t **err);
+
+/**
+ * What was left out of the configuration, as a JSON array of texts for people; mostly it is empty.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: only those of arguments.
+ * Threads: any.
+ * Rust: `Bundle::warnings`.
+ */
+int pericarp_bundle_warnings(const pericarp_bundle_t *bundle,
+                             char **out_json,
+                             pericarp_error_t **err);
+
+/**
+ * What the configuration says of the pod, as the JSON that `pericarp_node_create_pod_json` takes: for programs that want
+ * to change something of it before. A namespace that it does not list is the host's, one with a path is that one, and one
+ * without a path is new.
+ *
+ * Ownership: the caller keeps `name`; `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_SPEC` for what the configuration has wrong or this library cannot do, by name.
+ * Threads: any.
+ * Rust: `Bundle::pod`, `PodSpec::from_oci`, `PodSpec::from_bundle`.
+ */
+int pericarp_bundle_pod_spec(const pericarp_bundle_t *bundle,
+                             const char *name,
+                             char **out_json,
+                             pericarp_error_t **err);
+
+/**
+ * What the configuration says of the container, as the JSON that `pericarp_pod_create_container` takes: for programs that
+ * want to change something of it before, such as `"detached"`. The name in it is "main".
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: `INVALID_SPEC` for what the configuration has wrong or this library cannot do, by name.
+ * Threads: any.
+ * Rust: `Bundle::container`, `ContainerSpec::from_oci`, `ContainerSpec::from_bundle`.
+ */
+int pericarp_bundle_container_spec(const pericarp_bundle_t *bundle,
+                                   char **out_json,
+                                   pericarp_error_t **err);
+
+/**
+ * Makes a pod as an OCI configuration says: its namespaces, host name, sysctls and cgroup.
+ *
+ * Ownership: the caller keeps `bundle` and `name`; `*out_pod` is the caller's to give back with `pericarp_pod_unref`.
+ * Errors: as `pericarp_bundle_pod_spec` and `pericarp_node_create_pod_json`.
+ * Threads: any.
+ * Rust: `Node::create_pod` with `Bundle::pod`.
+ */
+int pericarp_node_create_pod_oci(const pericarp_node_t *node,
+                                 const pericarp_bundle_t *bundle,
+                                 const char *name,
+                                 pericarp_pod_t **out_pod,
+                                 pericarp_error_t **err);
+
+/**
+ * Makes a container as an OCI configuration says, up to the point where its program would run: all of it that
+ * `pericarp_node_create_pod_oci` does not take. The pod may be any; another one may have more than one container.
+ * `stdio` may be NULL: then the streams are the null device.
+ *
+ * Ownership: the caller keeps `bundle` and `name`; `*out_container` is the caller's to give back with
+ * `pericarp_container_unref`. Descriptors in `stdio` stay the caller's, and may be closed after the call.
+ * Errors: as `pericarp_bundle_container_spec` and `pericarp_pod_create_container`.
+ * Threads: any.
+ * Rust: `Pod::create_container` with `Bundle::container`.
+ */
+int pericarp_pod_create_container_oci(const pericarp_pod_t *pod,
+                                      const pericarp_bundle_t *bundle,
+                                      const char *name,
+                                      const pericarp_stdio_t *stdio,
+                                      pericarp_container_t **out_container,
+                                      pericarp_error_t **err);
+
+/**
+ * Runs another program in a container as the `process` object of an OCI configuration says, which is what OCI runtimes
+ * take with `exec --process`. It is taken whole: nothing is as the container's specification has it. Otherwise as
+ * `pericarp_container_exec`; `stdio` may be NULL.
+ *
+ * Ownership: the caller keeps `json`; `*out_process` is the caller's to give back with `pericarp_process_unref`.
+ * Descriptors in `stdio` stay the caller's, and may be closed after the call.
+ * Errors: `INVALID_SPEC` for what this library cannot do, by name; as `pericarp_container_exec`.
+ * Threads: any.
+ * Rust: `ExecSpec::from_oci`, `Container::exec`.
+ */
+int pericarp_container_exec_oci(const pericarp_container_t *container,
+                                const char *json,
+                                const pericarp_stdio_t *stdio,
+                                pericarp_process_t **out_process,
+                                pericarp_error_t **err);
+
+/**
+ * Changes limits of a pod as a whole while it runs: `json` is a `linux.resources` object of an OCI configuration, as OCI
+ * runtimes take it with `update --resources`. What it leaves out keeps its value.
+ *
+ * Ownership: the caller keeps `pod` and `json`.
+ * Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name, and for rules for devices; as
+ * `pericarp_pod_update_json`.
+ * Threads: any.
+ * Rust: `Resources::from_oci`, `Pod::update`.
+ */
+int pericarp_pod_update_oci(const pericarp_pod_t *pod,
+                            const char *json,
+                            pericarp_error_t **err);
+
+/**
+ * Changes limits of a container while it runs, as `pericarp_pod_update_oci`.
+ *
+ * Ownership: the caller keeps `container` and `json`.
+ * Errors: as `pericarp_pod_update_oci`.
+ * Threads: any.
+ * Rust: `Resources::from_oci`, `Container::update`.
+ */
+int pericarp_container_update_oci(const pericarp_container_t *container,
+                                  const char *json,
+                                  pericarp_error_t **err);
+
+/**
+ * What of the OCI runtime specification is there, as the JSON of its "Features" structure.
+ *
+ * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
+ * Errors: only those of arguments.
+ * Threads: any.
+ * Rust: `spec::oci::features`.
+ */
+int pericarp_oci_features(char **out_json, pericarp_error_t **err);
 
 /**
  * What all pods and containers of a node use, and the machine as a whole, as a JSON object: `NodeStats` of the Rust

@@ -21,7 +21,8 @@
 //! Any thread may call. The library never changes the working directory, umask, environment, dumpable flag, resource
 //! limits, subreaper flag, signal handlers or masks, oom_score_adj, or the namespaces of the calling thread. It
 //! installs nothing when it is loaded, never calls waitpid(-1), opens every file close-on-exec, and dropping a handle
-//! never blocks and never kills.
+//! never blocks and never kills, with one exception: a container that was created, never started and is not detached
+//! ends with its last handle, since nobody could start it any more.
 //!
 //! Containers are children of the program that starts them: when one ends, the kernel sends `SIGCHLD`. A program that
 //! takes every child's status with `waitpid(-1)`, or ignores `SIGCHLD`, loses exit statuses on kernels before 6.15;

@@ -12,14 +12,14 @@ import (
 
 // Container is one isolated process tree in a pod.
 type Container struct {
-	handle handle[C.pericarp_container_t]
+	handle *handle[C.pericarp_container_t]
 	name   string
 	pid    int
 }
 
 func newContainer(pointer *C.pericarp_container_t) *Container {
 	return &Container{
-		handle: handle[C.pericarp_container_t]{pointer: pointer},
+		handle: newHandle(pointer, func(container *C.pericarp_container_t) { C.pericarp_container_unref(container) }),
 		name:   C.GoString(C.pericarp_container_name(pointer)),
 		pid:    int(C.pericarp_container_pid(pointer)),
 	}
@@ -31,10 +31,8 @@ func (c *Container) Name() string { return c.name }
 // PID is that of the first process, as the host sees it. It may have ended, and another process may have the number.
 func (c *Container) PID() int { return c.pid }
 
-// Close gives the container back.
-func (c *Container) Close() error {
-	return c.handle.close(func(container *C.pericarp_container_t) { C.pericarp_container_unref(container) })
-}
+// Close gives the container back. One that was never started ends, unless it is detached.
+func (c *Container) Close() error { return c.handle.close() }
 
 // Pod is the container's pod, as a handle to be closed.
 func (c *Container) Pod() (*Pod, error) {

@@ -138,18 +138,18 @@ func (p *Pod) Events(ctx context.Context, options EventOptions) (*Events, error)
 	if err != nil {
 		return nil, err
 	}
-	source := &eventSource{handle: handle[C.pericarp_events_t]{pointer: pointer}}
+	source := &eventSource{newHandle(pointer, func(events *C.pericarp_events_t) { C.pericarp_events_unref(events) })}
 	var sources []string
 	err = source.handle.json(&sources, func(events *C.pericarp_events_t, text **C.char, err **C.pericarp_error_t) C.int {
 		return C.pericarp_events_sources(events, text, err)
 	})
 	if err != nil {
-		source.close()
+		source.handle.close()
 		return nil, err
 	}
 	poll, err := source.pollable()
 	if err != nil {
-		source.close()
+		source.handle.close()
 		return nil, err
 	}
 	channel := make(chan Event)
@@ -160,7 +160,7 @@ func (p *Pod) Events(ctx context.Context, options EventOptions) (*Events, error)
 		events.failed = err
 		events.mutex.Unlock()
 		poll.Close()
-		source.close()
+		source.handle.close()
 		close(channel)
 	}()
 	return events, nil
@@ -168,11 +168,7 @@ func (p *Pod) Events(ctx context.Context, options EventOptions) (*Events, error)
 
 // eventSource is the library's side of a subscription.
 type eventSource struct {
-	handle handle[C.pericarp_events_t]
-}
-
-func (s *eventSource) close() {
-	s.handle.close(func(events *C.pericarp_events_t) { C.pericarp_events_unref(events) })
+	handle *handle[C.pericarp_events_t]
 }
 
 // pollable is a copy of the descriptor for Go's poller.

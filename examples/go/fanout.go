@@ -13,7 +13,7 @@ import (
 // Fanout lets several readers have one output of a container: each byte goes to all who are attached, and the last ones
 // are kept for those who come later. It works while Run runs.
 type Fanout struct {
-	handle handle[C.pericarp_fanout_t]
+	handle *handle[C.pericarp_fanout_t]
 }
 
 // SlowReader says what becomes of a reader that has not read more than what is kept.
@@ -46,13 +46,11 @@ func NewFanout(source *os.File, backlog int, slow SlowReader) (*Fanout, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Fanout{handle[C.pericarp_fanout_t]{pointer: pointer}}, nil
+	return &Fanout{newHandle(pointer, func(fanout *C.pericarp_fanout_t) { C.pericarp_fanout_unref(fanout) })}, nil
 }
 
 // Close gives it back. The readers get the end of the stream.
-func (f *Fanout) Close() error {
-	return f.handle.close(func(fanout *C.pericarp_fanout_t) { C.pericarp_fanout_unref(fanout) })
-}
+func (f *Fanout) Close() error { return f.handle.close() }
 
 // Attach makes a reader, which has all that is kept, and gets what comes. Closing it detaches it.
 func (f *Fanout) Attach() (*os.File, error) {

@@ -143,6 +143,37 @@ func TestIDMappings(t *testing.T) {
 	equal(t, mappings, given)
 }
 
+func TestIDRanges(t *testing.T) {
+	_, options := node(t)
+	options.IDRanges = &pericarp.IDRanges{
+		Users:  []pericarp.IDRange{{First: 0x40_0000, Size: 0x1_0000}},
+		Groups: []pericarp.IDRange{{First: 0x60_0000, Size: 0x1_0000}},
+	}
+	node, err := pericarp.Open(options)
+	must(t, err)
+	closed(t, node)
+	spec := func(name string) object {
+		return object{"name": name, "namespaces": object{"user": object{"auto": object{}}}}
+	}
+	pod, err := node.CreatePod(spec("shop"))
+	must(t, err)
+	closed(t, pod)
+	mappings, err := pod.IDMappings()
+	must(t, err)
+	equal(t, mappings, pericarp.IDMappings{
+		Users:  []pericarp.IDMapping{{Container: 0, Host: 0x40_0000, Size: 0x1_0000}},
+		Groups: []pericarp.IDMapping{{Container: 0, Host: 0x60_0000, Size: 0x1_0000}},
+	})
+	_, err = node.CreatePod(spec("another"))
+	refused(t, err, pericarp.Exhausted)
+	options.SubIDUser = "pericarp"
+	_, err = pericarp.Open(options)
+	refused(t, err, pericarp.InvalidArgument)
+	users, err := pod.OpenNamespace(pericarp.Users)
+	must(t, err)
+	must(t, users.Close())
+}
+
 func TestNodesOfAnOrdinaryUser(t *testing.T) {
 	_, options := node(t)
 	options.SingleID, options.SubordinateIDs = true, true

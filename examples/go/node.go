@@ -25,13 +25,32 @@ type Options struct {
 	SubordinateIDs bool
 	// SubIDUser is whose ranges of /etc/subuid and /etc/subgid pods get ids from that ask for some: pericarp or containers.
 	SubIDUser string
+	// IDRanges are, in place of SubIDUser, the ranges themselves.
+	IDRanges *IDRanges
 
 	// Admission refuses pods whose requests do not fit into what is left. Nil admits all.
 	Admission *Admission
 }
 
+// IDRanges are ids of the host for the user namespaces of pods. Whole blocks of 65 536 ids are used that begin at a
+// multiple of that.
+type IDRanges struct {
+	Users  []IDRange `json:"uids"`
+	Groups []IDRange `json:"gids"`
+}
+
+// IDRange is a range of ids of the host.
+type IDRange struct {
+	First uint32 `json:"first"`
+	Size  uint32 `json:"size"`
+}
+
 // Node is the pods of this machine under one state directory. Several programs may open the same.
-type Node struct{ handle handle[C.pericarp_node_t] }
+type Node struct{ handle *handle[C.pericarp_node_t] }
+
+func newNode(pointer *C.pericarp_node_t) *Node {
+	return &Node{newHandle(pointer, func(node *C.pericarp_node_t) { C.pericarp_node_unref(node) })}
+}
 
 // Open opens a node, and makes it when it is missing.
 func Open(options Options) (*Node, error) {
@@ -44,13 +63,20 @@ func Open(options Options) (*Node, error) {
 	if options.SubordinateIDs {
 		given.flags |= C.PERICARP_NODE_SUBORDINATE_IDS
 	}
-	admission := ""
+	admission, ranges := "", ""
 	if options.Admission != nil {
 		text, err := json.Marshal(options.Admission)
 		if err != nil {
 			return nil, err
 		}
 		admission = string(text)
+	}
+	if options.IDRanges != nil {
+		text, err := json.Marshal(options.IDRanges)
+		if err != nil {
+			return nil, err
+		}
+		ranges = string(text)
 	}
 	for _, field := range []struct {
 		text  string
@@ -61,6 +87,7 @@ func Open(options Options) (*Node, error) {
 		{options.CgroupPath, &given.cgroup_path},
 		{options.SubIDUser, &given.subid_user},
 		{admission, &given.admission},
+		{ranges, &given.id_ranges},
 	} {
 		if field.text != "" {
 			text, free := cString(field.text)
@@ -72,13 +99,11 @@ func Open(options Options) (*Node, error) {
 	if err := try(func(err **C.pericarp_error_t) C.int { return C.pericarp_node_open(given, &pointer, err) }); err != nil {
 		return nil, err
 	}
-	return &Node{handle[C.pericarp_node_t]{pointer: pointer}}, nil
+	return newNode(pointer), nil
 }
 
 // Close gives the node back. Its pods go on.
-func (n *Node) Close() error {
-	return n.handle.close(func(node *C.pericarp_node_t) { C.pericarp_node_unref(node) })
-}
+func (n *Node) Close() error { return n.handle.close() }
 
 // Remove removes the node itself: its state directory and its cgroup. There must be no pods.
 func (n *Node) Remove() error {

@@ -1,9 +1,10 @@
 // Package pericarp makes Kubernetes-style pods on Linux, through the C interface of the pericarp library.
 //
 // A Node is the pods of one machine under one state directory. A Pod is what containers share. A Container is one
-// isolated process tree in a pod. All may be used by any number of goroutines at the same time, and must be closed:
-// there are no finalizers. Closing never kills or removes anything, with one exception: a container that was created
-// and never started ends when it is closed.
+// isolated process tree in a pod. All may be used by any number of goroutines at the same time, and are to be closed.
+// Closing never kills or removes anything, with one exception: a container that was created and never started ends when
+// it is closed, unless it is detached. What is forgotten is closed when the garbage collector finds it, whenever that
+// is: that is a net, and no way to free descriptors in time.
 //
 // Specifications are anything that encoding/json makes the JSON of the library of: a map[string]any, a struct, or the
 // JSON itself as json.RawMessage. docs/pod-json.md tells the keys.
@@ -28,6 +29,7 @@ import "C"
 import (
 	"encoding/json"
 	"os"
+	"runtime"
 	"sync"
 	"unsafe"
 )
@@ -49,26 +51,43 @@ func HasFeature(name string) bool {
 type handle[T any] struct {
 	mutex   sync.RWMutex
 	pointer *T
+	unref   func(*T)
 }
 
-// use makes a call with the handle. Close waits for it.
-func (h *handle[T]) use(call func(*T, **C.pericarp_error_t) C.int) error {
+// newHandle takes a reference of the library's. It is a value of its own, so that what the garbage collector finds is this
+// and nothing that is still in use: a call has it until it returns.
+func newHandle[T any](pointer *T, unref func(*T)) *handle[T] {
+	h := &handle[T]{pointer: pointer, unref: unref}
+	runtime.SetFinalizer(h, func(h *handle[T]) { h.close() })
+	return h
+}
+
+// with does something with the handle. Close waits for it.
+func (h *handle[T]) with(do func(*T) error) error {
 	h.mutex.RLock()
 	defer h.mutex.RUnlock()
 	if h.pointer == nil {
 		return ErrClosed
 	}
-	return try(func(err **C.pericarp_error_t) C.int { return call(h.pointer, err) })
+	return do(h.pointer)
 }
 
-func (h *handle[T]) close(unref func(*T)) error {
+// use makes a call with the handle.
+func (h *handle[T]) use(call func(*T, **C.pericarp_error_t) C.int) error {
+	return h.with(func(pointer *T) error {
+		return try(func(err **C.pericarp_error_t) C.int { return call(pointer, err) })
+	})
+}
+
+func (h *handle[T]) close() error {
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	if h.pointer == nil {
 		return ErrClosed
 	}
-	unref(h.pointer)
+	h.unref(h.pointer)
 	h.pointer = nil
+	runtime.SetFinalizer(h, nil)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -300,4 +301,39 @@ func TestMain(m *testing.M) {
 		code = 1
 	}
 	os.Exit(code)
+}
+
+// ended says whether a process is gone, or has only its status left.
+func ended(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// With the line of newHandle taken out that sets the finalizer: "nobody has the container, which was never started, and it
+// lives", after a minute.
+func TestWhatIsForgottenIsClosed(t *testing.T) {
+	pod := pod(t)
+	pid := func() int {
+		container, err := pod.CreateContainer(script("main", forever))
+		must(t, err)
+		return container.PID()
+	}()
+	for deadline := time.Now().Add(time.Minute); !ended(pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody has the container, which was never started, and it lives")
+		}
+		runtime.GC()
+	}
+	// What has started goes on.
+	pid = func() int {
+		container, err := pod.CreateContainer(script("other", forever))
+		must(t, err)
+		must(t, container.Start())
+		return container.PID()
+	}()
+	for round := 0; round < 10; round++ {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	equal(t, ended(pid), false)
 }

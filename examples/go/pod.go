@@ -16,14 +16,14 @@ import (
 
 // Pod is what containers have in common: namespaces, shared memory, volumes and a cgroup.
 type Pod struct {
-	handle                          handle[C.pericarp_pod_t]
+	handle                          *handle[C.pericarp_pod_t]
 	id, name, namespace, cgroupPath string
 	createdAt                       time.Time
 }
 
 func newPod(pointer *C.pericarp_pod_t) *Pod {
 	return &Pod{
-		handle:     handle[C.pericarp_pod_t]{pointer: pointer},
+		handle:     newHandle(pointer, func(pod *C.pericarp_pod_t) { C.pericarp_pod_unref(pod) }),
 		id:         C.GoString(C.pericarp_pod_id(pointer)),
 		name:       C.GoString(C.pericarp_pod_name(pointer)),
 		namespace:  C.GoString(C.pericarp_pod_namespace(pointer)),
@@ -48,9 +48,7 @@ func (p *Pod) CgroupPath() string { return p.cgroupPath }
 func (p *Pod) CreatedAt() time.Time { return p.createdAt }
 
 // Close gives the pod back. It goes on with its containers.
-func (p *Pod) Close() error {
-	return p.handle.close(func(pod *C.pericarp_pod_t) { C.pericarp_pod_unref(pod) })
-}
+func (p *Pod) Close() error { return p.handle.close() }
 
 // Node is the node that it belongs to, as a handle to be closed.
 func (p *Pod) Node() (*Node, error) {
@@ -62,7 +60,7 @@ func (p *Pod) Node() (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Node{handle[C.pericarp_node_t]{pointer: pointer}}, nil
+	return newNode(pointer), nil
 }
 
 // Spec reads the specification that it was made of into a value, as json.Unmarshal does.
@@ -88,12 +86,13 @@ func (p *Pod) Label(key string) (value string, found bool, err error) {
 // NamespaceKind is a kind of namespace that a pod has.
 type NamespaceKind uint32
 
-// The kinds of namespaces; a pod has one of processes only if its specification asks for it.
+// The kinds of namespaces; a pod has one of processes and one of users only if its specification asks for it.
 const (
 	Network   NamespaceKind = C.PERICARP_NAMESPACE_NETWORK
 	IPC       NamespaceKind = C.PERICARP_NAMESPACE_IPC
 	UTS       NamespaceKind = C.PERICARP_NAMESPACE_UTS
 	Processes NamespaceKind = C.PERICARP_NAMESPACE_PID
+	Users     NamespaceKind = C.PERICARP_NAMESPACE_USER
 )
 
 // OpenNamespace opens a namespace of the pod. It stays alive while the file is open.

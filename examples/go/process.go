@@ -15,7 +15,7 @@ import (
 
 // Process is another program in a container: see Container.Exec.
 type Process struct {
-	handle handle[C.pericarp_process_t]
+	handle *handle[C.pericarp_process_t]
 	pid    int
 }
 
@@ -39,19 +39,21 @@ func (c *Container) ExecWith(spec any, streams Streams) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newProcess(pointer), nil
+}
+
+func newProcess(pointer *C.pericarp_process_t) *Process {
 	return &Process{
-		handle: handle[C.pericarp_process_t]{pointer: pointer},
+		handle: newHandle(pointer, func(process *C.pericarp_process_t) { C.pericarp_process_unref(process) }),
 		pid:    int(C.pericarp_process_pid(pointer)),
-	}, nil
+	}
 }
 
 // PID is its id as the host sees it. It may have ended, and another process may have the number.
 func (p *Process) PID() int { return p.pid }
 
 // Close gives the process back. It goes on.
-func (p *Process) Close() error {
-	return p.handle.close(func(process *C.pericarp_process_t) { C.pericarp_process_unref(process) })
-}
+func (p *Process) Close() error { return p.handle.close() }
 
 // Container is the container that it runs in, as a handle to be closed.
 func (p *Process) Container() (*Container, error) {

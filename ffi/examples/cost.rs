@@ -58,6 +58,7 @@ fn main() -> pericarp::Result<()> {
         cgroup_path: null(),
         subid_user: null(),
         admission: null(),
+        id_ranges: null(),
     };
     let (mut c_node, mut c_pod, mut err) = (null_mut(), null_mut(), null_mut());
     // SAFETY: all pointers are to what the header asks for.

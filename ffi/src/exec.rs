@@ -22,6 +22,12 @@ pub struct pericarp_process_t {
 
 handle!(pericarp_process_t, 0x7065_7269_5052_4f43);
 
+impl pericarp_process_t {
+    pub(crate) fn new(process: Process) -> Self {
+        pericarp_process_t { head: Head::new(Self::MARK), process }
+    }
+}
+
 /// Runs another program in a container, and returns when it runs: in all of the container's namespaces and its cgroup. The
 /// JSON object's keys are those of `ExecSpec`: `{"args": ["sh", "-c", "date"]}`; what it does not say is as the container's
 /// specification has it. `stdio` may be NULL; descriptors in it take the place of what the JSON says. The process is a child
@@ -50,7 +56,7 @@ pub unsafe extern "C" fn pericarp_container_exec(
         let mut spec: ExecSpec = json::read(json)?;
         put_streams(given, &mut spec.stdio)?;
         let process = container.container.exec(&spec)?;
-        out.set(give(pericarp_process_t { head: Head::new(pericarp_process_t::MARK), process }));
+        out.set(give(pericarp_process_t::new(process)));
         Ok(())
     })
 }

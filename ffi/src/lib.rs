@@ -4,10 +4,10 @@
 //! # Conventions
 //!
 //! **Handles** (`pericarp_node_t`, `pericarp_pod_t`, `pericarp_container_t`, `pericarp_process_t`, `pericarp_events_t`,
-//! `pericarp_error_t`) are opaque and
-//! counted: who got one gives it back with its `_unref`, which does nothing for NULL; `_ref` makes one more. Giving a
-//! handle back never kills or removes what it stands for, with one exception: a container that was created and never
-//! started ends with its last handle, since nobody could start it any more, unless its specification says `detached`.
+//! `pericarp_fanout_t`, `pericarp_bundle_t`, `pericarp_error_t`) are opaque and counted: who got one gives it back with
+//! its `_unref`, which does nothing for NULL; all but errors have a `_ref`, which makes one more. Giving a handle back
+//! never kills or removes what it stands for, with one exception: a container that was created and never started ends
+//! with its last handle, since nobody could start it any more, unless its specification says `detached`.
 //!
 //! **Results.** Functions that can fail return 0 or a negative errno(3), and take a last argument
 //! `pericarp_error_t **err`, which may be NULL. On failure, `*err` becomes a new error, which the caller gives back
@@ -39,7 +39,9 @@
 //! caller's.
 //!
 //! **JSON.** Specifications of pods and containers are JSON objects whose keys are those of the Rust types `PodSpec`
-//! and `ContainerSpec` in camelCase (docs/pod-json.md). Unknown keys are errors that name the key and its place.
+//! and `ContainerSpec` in camelCase (docs/pod-json.md). Unknown keys are errors that name the key and its place. A
+//! container can also be said by an OCI runtime configuration (`pericarp_bundle_open`); there, as that specification
+//! demands, properties that nobody knows are no errors.
 //!
 //! **Threads.** Any thread may call any function with any handle at the same time, and a thread may end at any time
 //! outside of a call. Nothing depends on which thread calls. No function calls back into the program.
@@ -62,6 +64,7 @@ mod ipc;
 mod json;
 mod kubernetes;
 mod node;
+mod oci;
 mod pod;
 mod pod_life;
 mod seccomp;
@@ -82,6 +85,7 @@ pub use handle::*;
 pub use ipc::*;
 pub use kubernetes::*;
 pub use node::*;
+pub use oci::*;
 pub use pod::*;
 pub use pod_life::*;
 pub use seccomp::*;

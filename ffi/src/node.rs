@@ -3,7 +3,8 @@
 use std::ffi::{c_char, c_int};
 
 use pericarp::spec::{NamespaceMode, PidMode};
-use pericarp::{CgroupParent, IdRanges, Node, NodeOptions, NodeUser, PodSpec};
+use pericarp::{CgroupParent, IdRange, IdRanges, Node, NodeOptions, NodeUser, PodSpec};
+use serde::Deserialize;
 
 use crate::caller::{Caller, give, handles_for_caller, known_flags, text_for_caller};
 use crate::error::{Problem, pericarp_error_t};
@@ -27,6 +28,30 @@ impl pericarp_node_t {
 
     pub(crate) fn node(&self) -> &Node {
         &self.node
+    }
+}
+
+/// `IdRanges::Given` as JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenRanges {
+    uids: Vec<GivenRange>,
+    gids: Vec<GivenRange>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GivenRange {
+    first: u32,
+    size: u32,
+}
+
+impl From<GivenRanges> for IdRanges {
+    fn from(given: GivenRanges) -> Self {
+        let list = |ranges: Vec<GivenRange>| {
+            ranges.into_iter().map(|GivenRange { first, size }| IdRange { first, size }).collect()
+        };
+        IdRanges::Given { uids: list(given.uids), gids: list(given.gids) }
     }
 }
 
@@ -55,9 +80,16 @@ fn options_of(caller: Caller, place: *const pericarp_node_options_t) -> Result<N
     if let Some(state_dir) = state_dir {
         options = options.state_dir(state_dir);
     }
-    if let Some(user) = caller.optional_text(given.subid_user, "options->subid_user")? {
-        options = options.id_ranges(IdRanges::User(user.to_string()));
-    }
+    let user = caller.optional_text(given.subid_user, "options->subid_user")?;
+    let ranges = caller.optional_text(given.id_ranges, "options->id_ranges")?;
+    options = match (user, ranges) {
+        (None, None) => options,
+        (Some(user), None) => options.id_ranges(IdRanges::User(user.to_string())),
+        (None, Some(ranges)) => options.id_ranges(json::read::<GivenRanges>(ranges)?.into()),
+        (Some(_), Some(_)) => {
+            return Err(Problem::argument("options->id_ranges", "and subid_user exclude each other"));
+        }
+    };
     if let Some(admission) = caller.optional_text(given.admission, "options->admission")? {
         options = options.admission(json::read(admission)?);
     }

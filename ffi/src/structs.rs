@@ -36,6 +36,10 @@ pub struct pericarp_node_options_t {
     /// Admission of pods by their requests, as a JSON object: `{"reserved": {"cpu": "500m", "memory": "1Gi"}}` keeps so
     /// much for others, `{}` nothing. NULL is no admission.
     pub admission: *const c_char,
+    /// In place of `subid_user`: the ranges themselves, as a JSON object: `{"uids": [{"first": 1048576, "size": 6553600}],
+    /// "gids": [{"first": 1048576, "size": 6553600}]}`. Whole blocks of 65 536 ids are used that begin at a multiple of
+    /// that. NULL if it is not used.
+    pub id_ranges: *const c_char,
 }
 
 /// The pod lives no longer than the program that made it, and no other program can open it.
@@ -234,7 +238,7 @@ macro_rules! sized {
 type Text = *const c_char;
 
 sized! {
-    pericarp_node_options_t: usize, u64, Text, Text, Text, Text; admission: Text;
+    pericarp_node_options_t: usize, u64, Text, Text, Text, Text, Text; id_ranges: Text;
     pericarp_pod_options_t: usize, u64, Text, Text, Text; shm_size: u64;
     pericarp_stdio_t: usize, u64, i32, i32, i32; reserved: u32;
     pericarp_exit_status_t: usize, u32, i32, i32; core_dumped: u32;

@@ -36,6 +36,7 @@ const SOURCES: &[&str] = &[
     "terminal",
     "fanout",
     "seccomp",
+    "oci",
     "stats",
     "events",
 ];

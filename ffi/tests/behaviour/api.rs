@@ -1,18 +1,22 @@
 //! What both interfaces can do, in the words of the Rust one.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
-use pericarp::spec::kubernetes::Resize;
+use pericarp::spec::kubernetes::{Capacity, KubernetesPod, Resize};
 use pericarp::spec::{
-    IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
+    IdMappings, IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
+    SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
 use pericarp::{
-    ContainerSpec, ContainerStatus, ErrorKind, Event, EventOptions, ExitStatus, NamespaceKind, NodeOptions,
-    PodSpec,
+    ContainerSpec, ContainerStatus, ErrorKind, Event, EventOptions, ExecSpec, ExitStatus, NamespaceKind,
+    NodeOptions, PodSpec, Resources, SlowReader, Stdio,
 };
 use serde_json::Value;
 
@@ -37,6 +41,47 @@ impl fmt::Display for Failure {
 /// One of the interfaces.
 pub trait Api: Sync {
     fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>>;
+    /// As text and as a number.
+    fn version(&self) -> (String, u32);
+    fn bundle(&self, path: &Path) -> Res<Box<dyn BundleApi>>;
+    fn parse_bundle(&self, text: &str, path: &Path) -> Res<Box<dyn BundleApi>>;
+    fn oci_features(&self) -> Value;
+    /// As the JSON of the header.
+    fn explain_kubernetes(&self, pod: &KubernetesPod, machine: &Capacity) -> Res<Value>;
+    fn fanout(&self, source: OwnedFd, backlog: usize, slow: SlowReader) -> Res<Box<dyn FanoutApi>>;
+    fn terminal(&self, master: OwnedFd) -> Box<dyn TerminalApi>;
+}
+
+/// An OCI configuration.
+pub trait BundleApi: Send + Sync {
+    fn again(&self) -> Box<dyn BundleApi>;
+    /// What is behind it, which the other calls of the same interface look for.
+    fn as_any(&self) -> &dyn Any;
+    fn path(&self) -> String;
+    fn config(&self) -> Value;
+    fn warnings(&self) -> Vec<String>;
+    fn pod_spec(&self, name: &str) -> Res<PodSpec>;
+    fn container_spec(&self) -> Res<ContainerSpec>;
+}
+
+pub trait FanoutApi: Send + Sync {
+    fn again(&self) -> Box<dyn FanoutApi>;
+    fn attach(&self) -> Res<File>;
+    fn attach_from_now(&self) -> Res<File>;
+    /// A copy of it.
+    fn fd(&self) -> OwnedFd;
+    fn pump(&self) -> Res<bool>;
+    fn run(&self) -> Res<()>;
+    fn readers(&self) -> usize;
+}
+
+pub trait TerminalApi: Send + Sync {
+    /// A copy of the master.
+    fn file(&self) -> File;
+    fn resize(&self, width: u16, height: u16) -> Res<()>;
+    fn size(&self) -> Res<(u16, u16)>;
+    fn name(&self) -> Res<String>;
+    fn send_to(&self, path: &Path) -> Res<()>;
 }
 
 pub trait NodeApi: Send + Sync {
@@ -45,6 +90,7 @@ pub trait NodeApi: Send + Sync {
     fn create_pod(&self, spec: &PodSpec) -> Res<Box<dyn PodApi>>;
     /// By the setters in Rust and by the structure in C, which say less than the specification.
     fn create_simple_pod(&self, simple: &Simple) -> Res<Box<dyn PodApi>>;
+    fn create_pod_oci(&self, bundle: &dyn BundleApi, name: &str) -> Res<Box<dyn PodApi>>;
     fn pods(&self) -> Res<Vec<Box<dyn PodApi>>>;
     fn open_pod(&self, id_or_name: &str) -> Res<Box<dyn PodApi>>;
     /// As the JSON of the header.
@@ -87,6 +133,13 @@ pub trait PodApi: Send + Sync {
     fn namespace_fd(&self, kind: NamespaceKind) -> Res<OwnedFd>;
     fn namespace_inode(&self, kind: NamespaceKind) -> Res<u64>;
     fn create_container(&self, spec: &ContainerSpec) -> Res<Box<dyn ContainerApi>>;
+    /// With that as its standard output: an open file, or the null device.
+    fn create_container_oci(
+        &self,
+        bundle: &dyn BundleApi,
+        name: &str,
+        stdout: Stdio,
+    ) -> Res<Box<dyn ContainerApi>>;
     fn run(&self, spec: &ContainerSpec) -> Res<ExitStatus>;
     fn explain(&self, spec: &ContainerSpec) -> Res<String>;
     fn container(&self, name: &str) -> Res<Box<dyn ContainerApi>>;
@@ -107,6 +160,11 @@ pub trait PodApi: Send + Sync {
     fn kubernetes(&self) -> Res<Option<Value>>;
     /// As the JSON of the header.
     fn resize(&self, resize: &Resize) -> Res<Value>;
+    fn update(&self, resources: &Resources) -> Res<()>;
+    fn update_all(&self, resources: &Resources, containers: &BTreeMap<String, Resources>) -> Res<()>;
+    /// From `linux.resources` of an OCI configuration.
+    fn update_oci(&self, resources: &Value) -> Res<()>;
+    fn id_mappings(&self) -> Option<IdMappings>;
 
     fn ipc_create(&self, objects: &IpcObjects) -> Res<()>;
     fn create_shm_object(&self, object: &ShmObjectSpec) -> Res<OwnedFd>;
@@ -161,4 +219,30 @@ pub trait ContainerApi: Send + Sync {
     fn stats(&self, options: &StatsOptions) -> Res<Value>;
     /// Processor time, working set and processes.
     fn hot_stats(&self) -> Res<[Option<u64>; 3]>;
+    fn exec(&self, spec: &ExecSpec) -> Res<Box<dyn ProcessApi>>;
+    /// From `process` of an OCI configuration, with that as its standard output: an open file, or the null device.
+    fn exec_oci(&self, process: &Value, stdout: Stdio) -> Res<Box<dyn ProcessApi>>;
+    fn update(&self, resources: &Resources) -> Res<()>;
+    fn update_oci(&self, resources: &Value) -> Res<()>;
+    fn is_frozen(&self) -> Res<bool>;
+    fn take_terminal(&self) -> Option<Box<dyn TerminalApi>>;
+    fn take_seccomp_listener(&self) -> Option<OwnedFd>;
+}
+
+/// Another program in a container.
+pub trait ProcessApi: Send + Sync {
+    fn again(&self) -> Box<dyn ProcessApi>;
+    fn container(&self) -> Box<dyn ContainerApi>;
+    fn pid(&self) -> i32;
+    /// A copy of it.
+    fn pidfd(&self) -> OwnedFd;
+    fn take_stdin(&self) -> Option<File>;
+    fn take_stdout(&self) -> Option<File>;
+    fn take_stderr(&self) -> Option<File>;
+    fn take_terminal(&self) -> Option<Box<dyn TerminalApi>>;
+    fn signal(&self, signal: i32) -> Res<()>;
+    fn kill(&self) -> Res<()>;
+    fn wait(&self) -> Res<ExitStatus>;
+    fn wait_timeout(&self, timeout: Option<Duration>) -> Res<Option<ExitStatus>>;
+    fn try_wait(&self) -> Res<Option<ExitStatus>>;
 }

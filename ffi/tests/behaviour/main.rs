@@ -10,13 +10,16 @@ mod leaks;
 mod rust;
 mod world;
 
+mod changes;
 mod containers;
 mod ending;
 mod events;
 mod ipc;
 mod kubernetes;
 mod nodes;
+mod oci;
 mod pods;
+mod programs;
 mod refusals;
 mod removal;
 mod stats;
@@ -59,6 +62,9 @@ fn main() {
         ipc::behaviours(),
         stats::behaviours(),
         kubernetes::behaviours(),
+        programs::behaviours(),
+        changes::behaviours(),
+        oci::behaviours(),
     ];
     let tests: Vec<Trial> = behaviours
         .into_iter()

@@ -59,6 +59,7 @@ struct Objects<'a> {
     process: usize,
     fanout: usize,
     events: usize,
+    bundle: usize,
     _directory: tempfile::TempDir,
 }
 
@@ -69,7 +70,7 @@ impl<'a> Objects<'a> {
         let cgroup = format!("pericarp-arguments-{}-{:?}\0", std::process::id(), std::thread::current().id());
         let cgroup = cgroup.replace(['(', ')'], "-");
         let options =
-            [56, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0, 0];
+            [64, 0, state.as_ptr().expose_provenance(), cgroup.as_ptr().expose_provenance(), 0, 0, 0, 0];
         let mut objects = Objects {
             library,
             node: 0,
@@ -78,6 +79,7 @@ impl<'a> Objects<'a> {
             process: 0,
             fanout: 0,
             events: 0,
+            bundle: 0,
             _directory: directory,
         };
         let options = options.as_ptr().expose_provenance();
@@ -93,6 +95,9 @@ impl<'a> Objects<'a> {
         let (source, _) = std::io::pipe()?;
         objects.fanout = must(library, "pericarp_fanout_create", &[source.as_raw_fd() as usize, 4096, 0])?;
         objects.events = must(library, "pericarp_pod_events", &[objects.pod, 0])?;
+        let json = c"{\"ociVersion\": \"1.2.0\"}".as_ptr().expose_provenance();
+        let path = c"/".as_ptr().expose_provenance();
+        objects.bundle = must(library, "pericarp_bundle_parse", &[json, path])?;
         Ok(objects)
     }
 
@@ -105,6 +110,7 @@ impl<'a> Objects<'a> {
             "const pericarp_process_t *" => self.process,
             "const pericarp_fanout_t *" => self.fanout,
             "const pericarp_events_t *" => self.events,
+            "const pericarp_bundle_t *" => self.bundle,
             "const char *" => c"x".as_ptr().expose_provenance(),
             "pericarp_exit_status_t *" | "pericarp_container_stats_t *" | "pericarp_event_t *" => {
                 structure.address()
@@ -123,6 +129,7 @@ impl Drop for Objects<'_> {
             ("pericarp_process_unref", self.process),
             ("pericarp_fanout_unref", self.fanout),
             ("pericarp_events_unref", self.events),
+            ("pericarp_bundle_unref", self.bundle),
             ("pericarp_container_unref", self.container),
             ("pericarp_pod_unref", self.pod),
             ("pericarp_node_remove", self.node),

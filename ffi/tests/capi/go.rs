@@ -54,6 +54,7 @@ const NEEDS: &[&str] = &["cc", "busybox", "pkg-config", "go"];
 
 /// Functions that the package does without, each with what it has instead.
 const NOT_IN_GO: &[(&str, &str)] = &[
+    ("bundle_ref", "a pointer to a Bundle is one"),
     ("container_borrow_pidfd", "Wait takes a copy"),
     ("container_wait", "it would hold a thread: Wait parks the goroutine"),
     ("container_wait_timeout", "Wait takes a context"),

@@ -24,6 +24,7 @@ const MAX_CONFIG: u64 = 8 << 20;
 pub struct Bundle {
     path: PathBuf,
     config: Spec,
+    json: Value,
     warnings: Vec<String>,
 }
 
@@ -34,19 +35,28 @@ impl Bundle {
     /// [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec) with the place in the file for what is no OCI
     /// configuration, and whatever reading the file gives.
     pub fn open(path: impl AsRef<Path>) -> Result<Bundle> {
-        let path = path.as_ref();
-        let path = std::path::absolute(path).step("find the bundle", path.display())?;
+        let path = absolute(path.as_ref())?;
         let file = path.join(CONFIG);
         let text = read(&file)?;
-        let parse = || {
-            let mut json: Value =
-                serde_json::from_str(&text).map_err(|error| wrong(CONFIG, error.to_string()))?;
-            let warnings = drop_unknown_capabilities(&mut json);
-            Ok((model(json)?, warnings))
-        };
-        let (config, warnings) =
-            parse().map_err(|error: crate::Error| error.within(file.display().to_string()))?;
-        Ok(Bundle { path, config, warnings })
+        Self::read(&text, path).map_err(|error| error.within(file.display().to_string()))
+    }
+
+    /// The same for the text of a configuration that is in no file. `path` is what relative paths are relative to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec) with the place in the text for what is no OCI
+    /// configuration, or is longer than 8 MiB.
+    pub fn parse(text: &str, path: impl AsRef<Path>) -> Result<Bundle> {
+        if text.len() as u64 > MAX_CONFIG {
+            return Err(too_large());
+        }
+        Self::read(text, absolute(path.as_ref())?)
+    }
+
+    fn read(text: &str, path: PathBuf) -> Result<Bundle> {
+        let mut json: Value = serde_json::from_str(text).map_err(|error| wrong(CONFIG, error.to_string()))?;
+        let warnings = drop_unknown_capabilities(&mut json);
+        Ok(Bundle { path, config: model(json.clone())?, json, warnings })
     }
 
     /// The same, where a warning is an error.
@@ -66,6 +76,12 @@ impl Bundle {
     /// The configuration.
     pub fn config(&self) -> &Spec {
         &self.config
+    }
+
+    /// The configuration as it was read, with what this library's model of it does not have, and without what was left
+    /// out.
+    pub fn json(&self) -> &Value {
+        &self.json
     }
 
     /// What was left out of the configuration, in words.
@@ -95,9 +111,17 @@ fn read(path: &Path) -> Result<String> {
     let mut text = String::new();
     let read = file.take(MAX_CONFIG + 1).read_to_string(&mut text).step("read", path.display())?;
     if read as u64 > MAX_CONFIG {
-        return Err(wrong(CONFIG, format!("is larger than {MAX_CONFIG} bytes")));
+        return Err(too_large());
     }
     Ok(text)
+}
+
+fn too_large() -> crate::Error {
+    wrong(CONFIG, format!("is larger than {MAX_CONFIG} bytes"))
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).step("find the bundle", path.display())
 }
 
 /// "Any value which cannot be mapped to a relevant kernel interface … MUST be logged as a warning by the runtime"
@@ -120,6 +144,8 @@ fn drop_unknown_capabilities(json: &mut Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn bundle(capabilities: &str) -> tempfile::TempDir {
@@ -152,6 +178,29 @@ mod tests {
         ] {
             assert!(error.to_string().contains("CAP_FLY"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_text_is_a_configuration_as_well_with_what_the_model_lacks() {
+        let text = r#"{"ociVersion": "1.2.0", "root": {"path": "rootfs"}, "com.example": {"x": 1}, "hostname": "web",
+            "process": {"user": {"uid": 0, "gid": 0}, "args": ["sh"], "cwd": "/", "scheduler": {"policy": "SCHED_OTHER",
+            "flags": ["SCHED_FLAG_RESET_ON_FORK"]}, "capabilities": {"bounding": ["CAP_FLY"]}},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}]}}"#;
+        let bundle = Bundle::parse(text, "/some/where").unwrap();
+        assert_eq!(bundle.container().unwrap().rootfs.path(), Some(Path::new("/some/where/rootfs")));
+        assert_eq!(bundle.pod("web").unwrap().hostname.as_deref(), Some("web"));
+        assert_eq!(bundle.json()["com.example"]["x"], 1);
+        // As the specification spells it, which the model does not.
+        assert_eq!(bundle.json()["process"]["scheduler"]["flags"][0], "SCHED_FLAG_RESET_ON_FORK");
+        assert_eq!(
+            (bundle.warnings().len(), &bundle.json()["process"]["capabilities"]["bounding"]),
+            (1, &json!([]))
+        );
+        for wrong in ["", "[", "7", &" ".repeat(9 << 20)] {
+            assert_eq!(Bundle::parse(wrong, "/").unwrap_err().kind(), crate::ErrorKind::InvalidSpec);
+        }
+        let long = Bundle::parse(&" ".repeat(9 << 20), "/").unwrap_err();
+        assert!(long.to_string().contains("larger than"), "{long}");
     }
 
     #[test]

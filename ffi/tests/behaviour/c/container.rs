@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::time::Duration;
 
+use pericarp::spec::StdioSet;
 use pericarp::stats::StatsOptions;
-use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExitStatus, Stdio};
+use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExecSpec, ExitStatus, Resources, Stdio};
 use pericarp_ffi::*;
 
 use super::pod::get_fd;
@@ -16,18 +17,27 @@ use super::*;
 /// A specification as C gives it: JSON, and descriptors in a structure.
 pub(super) fn given(spec: &ContainerSpec) -> (CString, pericarp_stdio_t) {
     let mut spec = spec.clone();
+    let stdio = descriptors(&mut spec.stdio);
+    (c_json(&spec), stdio)
+}
+
+/// Moves open files from a specification to a structure. The caller's own specification keeps them open.
+fn descriptors(stdio: &mut StdioSet) -> pericarp_stdio_t {
     let mut fds = [-1; 3];
-    let streams = [&mut spec.stdio.stdin, &mut spec.stdio.stdout, &mut spec.stdio.stderr];
-    for (stream, fd) in streams.into_iter().zip(&mut fds) {
+    for (stream, fd) in [&mut stdio.stdin, &mut stdio.stdout, &mut stdio.stderr].into_iter().zip(&mut fds) {
         if let Stdio::Fd(file) = stream {
-            // The caller's specification keeps it open.
             *fd = file.as_fd().as_raw_fd();
             *stream = Stdio::Null;
         }
     }
     let [stdin_fd, stdout_fd, stderr_fd] = fds;
     let size = size_of::<pericarp_stdio_t>();
-    (c_json(&spec), pericarp_stdio_t { size, flags: 0, stdin_fd, stdout_fd, stderr_fd, reserved: 0 })
+    pericarp_stdio_t { size, flags: 0, stdin_fd, stdout_fd, stderr_fd, reserved: 0 }
+}
+
+/// The structure with that as the standard output.
+pub(super) fn output(stdout: &Stdio) -> pericarp_stdio_t {
+    descriptors(&mut StdioSet { stdout: stdout.clone(), ..StdioSet::default() })
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -205,6 +215,57 @@ impl ContainerApi for ContainerHandle {
         // SAFETY: all pointers are to what the header asks for.
         get_json(|place, err| unsafe {
             pericarp_container_stats_json(self.pointer, options.as_ptr(), place, err)
+        })
+    }
+
+    fn exec(&self, spec: &ExecSpec) -> Res<Box<dyn ProcessApi>> {
+        let mut json = spec.clone();
+        let stdio = descriptors(&mut json.stdio);
+        let json = c_json(&json);
+        // SAFETY: all pointers are to what the header asks for.
+        get(null_mut(), |place, err| unsafe {
+            pericarp_container_exec(self.pointer, json.as_ptr(), &stdio, place, err)
+        })
+        .map(streams::process)
+    }
+
+    fn exec_oci(&self, process: &Value, stdout: Stdio) -> Res<Box<dyn ProcessApi>> {
+        let (json, stdio) = (c_json(process), output(&stdout));
+        // SAFETY: all pointers are to what the header asks for.
+        get(null_mut(), |place, err| unsafe {
+            pericarp_container_exec_oci(self.pointer, json.as_ptr(), &stdio, place, err)
+        })
+        .map(streams::process)
+    }
+
+    fn update(&self, resources: &Resources) -> Res<()> {
+        let json = c_json(resources);
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_container_update_json(self.pointer, json.as_ptr(), err) })
+    }
+
+    fn update_oci(&self, resources: &Value) -> Res<()> {
+        let json = c_json(resources);
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_container_update_oci(self.pointer, json.as_ptr(), err) })
+    }
+
+    fn is_frozen(&self) -> Res<bool> {
+        // SAFETY: all pointers are to what the header asks for.
+        get(77, |place, err| unsafe { pericarp_container_is_frozen(self.pointer, place, err) })
+            .map(|frozen| frozen == 1)
+    }
+
+    fn take_terminal(&self) -> Option<Box<dyn TerminalApi>> {
+        // SAFETY: all pointers are to what the header asks for.
+        streams::taken(|place, err| unsafe { pericarp_container_take_terminal(self.pointer, place, err) })
+            .map(streams::terminal)
+    }
+
+    fn take_seccomp_listener(&self) -> Option<OwnedFd> {
+        // SAFETY: all pointers are to what the header asks for.
+        streams::taken(|place, err| unsafe {
+            pericarp_container_take_seccomp_listener(self.pointer, place, err)
         })
     }
 

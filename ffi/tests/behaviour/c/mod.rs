@@ -4,7 +4,9 @@
 mod container;
 mod events;
 mod ipc;
+mod library;
 mod pod;
+mod streams;
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt::Debug;
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 
 use pericarp::stats::StatsOptions;
-use pericarp::{CgroupParent, ErrorKind, ExitStatus, NodeOptions, NodeUser, PodSpec};
+use pericarp::{ErrorKind, ExitStatus, PodSpec};
 use pericarp_ffi::*;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -247,36 +249,6 @@ fn get_list<T>(
     }
 }
 
-impl Api for C {
-    fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>> {
-        let state_dir = c_path(&options.state_dir);
-        let (name, path) = match &options.cgroup_parent {
-            CgroupParent::Named(name) => (Some(c_text(name)), None),
-            CgroupParent::Path(path) => (None, Some(c_path(path))),
-            // What an ordinary user's node has unless one is given.
-            CgroupParent::None => (None, None),
-            other => panic!("the header has no way to say {other:?}"),
-        };
-        let admission = options.admission.as_ref().map(c_json);
-        let options = pericarp_node_options_t {
-            size: size_of::<pericarp_node_options_t>(),
-            flags: match options.user {
-                NodeUser::SingleId => PERICARP_NODE_SINGLE_ID,
-                NodeUser::SubordinateIds => PERICARP_NODE_SUBORDINATE_IDS,
-                _ => 0,
-            },
-            state_dir: state_dir.as_ptr(),
-            cgroup_name: pointer(&name),
-            cgroup_path: pointer(&path),
-            subid_user: std::ptr::null(),
-            admission: pointer(&admission),
-        };
-        // SAFETY: all pointers are to what the header asks for.
-        let opened = get(null_mut(), |place, err| unsafe { pericarp_node_open(&options, place, err) })?;
-        Ok(Box::new(node(opened)))
-    }
-}
-
 impl NodeApi for NodeHandle {
     fn again(&self) -> Box<dyn NodeApi> {
         Box::new(self.another())
@@ -315,6 +287,15 @@ impl NodeApi for NodeHandle {
         // SAFETY: all pointers are to what the header asks for.
         get(null_mut(), |place, err| unsafe { pericarp_node_create_pod(self.pointer, &options, place, err) })
             .map(boxed_pod)
+    }
+
+    fn create_pod_oci(&self, bundle: &dyn BundleApi, name: &str) -> Res<Box<dyn PodApi>> {
+        let (bundle, name) = (library::bundle_of(bundle), c_text(name));
+        // SAFETY: all pointers are to what the header asks for.
+        get(null_mut(), |place, err| unsafe {
+            pericarp_node_create_pod_oci(self.pointer, bundle, name.as_ptr(), place, err)
+        })
+        .map(boxed_pod)
     }
 
     fn pods(&self) -> Res<Vec<Box<dyn PodApi>>> {

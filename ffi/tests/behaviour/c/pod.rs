@@ -1,5 +1,6 @@
 //! Pods through C.
 
+use std::collections::BTreeMap;
 use std::ffi::c_int;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::null_mut;
@@ -7,14 +8,17 @@ use std::time::Duration;
 
 use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
-    IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
+    IdMappings, IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
+    SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
-use pericarp::{ContainerSpec, ErrorKind, EventOptions, ExitStatus, NamespaceKind, PodSpec};
+use pericarp::{
+    ContainerSpec, ErrorKind, EventOptions, ExitStatus, NamespaceKind, PodSpec, Resources, Stdio,
+};
 use pericarp_ffi::*;
 use serde_json::Value;
 
-use super::container::given;
+use super::container::{given, output};
 use super::*;
 
 /// Makes a call that opens a file.
@@ -30,6 +34,7 @@ fn constant(kind: NamespaceKind) -> u32 {
         NamespaceKind::Ipc => PERICARP_NAMESPACE_IPC,
         NamespaceKind::Uts => PERICARP_NAMESPACE_UTS,
         NamespaceKind::Pid => PERICARP_NAMESPACE_PID,
+        NamespaceKind::User => PERICARP_NAMESPACE_USER,
         other => panic!("the header has no constant for {other:?}"),
     }
 }
@@ -102,6 +107,46 @@ impl PodApi for PodHandle {
             pericarp_pod_create_container(self.pointer, json.as_ptr(), &stdio, place, err)
         })
         .map(boxed_container)
+    }
+
+    fn create_container_oci(
+        &self,
+        bundle: &dyn BundleApi,
+        name: &str,
+        stdout: Stdio,
+    ) -> Res<Box<dyn ContainerApi>> {
+        let (bundle, name, stdio) = (library::bundle_of(bundle), c_text(name), output(&stdout));
+        // SAFETY: all pointers are to what the header asks for.
+        get(null_mut(), |place, err| unsafe {
+            pericarp_pod_create_container_oci(self.pointer, bundle, name.as_ptr(), &stdio, place, err)
+        })
+        .map(boxed_container)
+    }
+
+    fn update(&self, resources: &Resources) -> Res<()> {
+        let json = c_json(resources);
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_pod_update_json(self.pointer, json.as_ptr(), err) })
+    }
+
+    fn update_all(&self, resources: &Resources, containers: &BTreeMap<String, Resources>) -> Res<()> {
+        let (json, containers) = (c_json(resources), c_json(containers));
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe {
+            pericarp_pod_update_all_json(self.pointer, json.as_ptr(), containers.as_ptr(), err)
+        })
+    }
+
+    fn update_oci(&self, resources: &Value) -> Res<()> {
+        let json = c_json(resources);
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_pod_update_oci(self.pointer, json.as_ptr(), err) })
+    }
+
+    fn id_mappings(&self) -> Option<IdMappings> {
+        // SAFETY: all pointers are to what the header asks for.
+        let ids = get_json(|place, err| unsafe { pericarp_pod_id_mappings(self.pointer, place, err) });
+        ids.inspect_err(|failure| assert_eq!(failure.kind, ErrorKind::NotFound)).ok()
     }
 
     fn run(&self, spec: &ContainerSpec) -> Res<ExitStatus> {

@@ -1,20 +1,27 @@
 //! The Rust interface.
 
+mod library;
+mod streams;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, UNIX_EPOCH};
 
+use pericarp::oci_spec::runtime::{LinuxResources, Process as OciProcess};
 use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
-    IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
-    SysvMessageQueueSpec,
+    IdMappings, IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec, SharedMemorySpec,
+    ShmObjectSpec, SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
 use pericarp::{
-    Container, ContainerSpec, ContainerStatus, Error, Event, EventOptions, EventSource, Events, ExitStatus,
-    NamespaceKind, Node, NodeOptions, Pod, PodSpec,
+    Container, ContainerSpec, ContainerStatus, Error, Event, EventOptions, EventSource, Events, ExecSpec,
+    ExitStatus, NamespaceKind, Node, Pod, PodSpec, Resources, Stdio,
 };
 use serde_json::{Value, json};
+
+use library::bundle_of;
 
 use crate::api::*;
 
@@ -32,18 +39,18 @@ impl From<Error> for Failure {
     }
 }
 
-impl Api for Rust {
-    fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>> {
-        Ok(Box::new(Node::open(options)?))
-    }
-}
-
 fn pod(pod: Pod) -> Box<dyn PodApi> {
     Box::new(pod)
 }
 
 fn container(container: Container) -> Box<dyn ContainerApi> {
     Box::new(container)
+}
+
+/// What `linux.resources` says.
+fn oci_resources(json: &Value) -> Res<Resources> {
+    let given: LinuxResources = serde_json::from_value(json.clone()).expect("resources");
+    Ok(Resources::from_oci(&given)?)
 }
 
 impl NodeApi for Node {
@@ -79,6 +86,10 @@ impl NodeApi for Node {
             spec = spec.shm_size(bytes);
         }
         Ok(pod(self.create_pod(&spec)?))
+    }
+
+    fn create_pod_oci(&self, bundle: &dyn BundleApi, name: &str) -> Res<Box<dyn PodApi>> {
+        Ok(pod(self.create_pod(&bundle_of(bundle).pod(name)?)?))
     }
 
     fn pods(&self) -> Res<Vec<Box<dyn PodApi>>> {
@@ -169,6 +180,33 @@ impl PodApi for Pod {
 
     fn create_container(&self, spec: &ContainerSpec) -> Res<Box<dyn ContainerApi>> {
         Ok(container(self.create_container(spec)?))
+    }
+
+    fn create_container_oci(
+        &self,
+        bundle: &dyn BundleApi,
+        name: &str,
+        stdout: Stdio,
+    ) -> Res<Box<dyn ContainerApi>> {
+        let mut spec = bundle_of(bundle).container()?.stdout(stdout);
+        spec.name = name.to_string();
+        Ok(container(self.create_container(&spec)?))
+    }
+
+    fn update(&self, resources: &Resources) -> Res<()> {
+        Ok(self.update(resources)?)
+    }
+
+    fn update_all(&self, resources: &Resources, containers: &BTreeMap<String, Resources>) -> Res<()> {
+        Ok(self.update_all(resources, containers)?)
+    }
+
+    fn update_oci(&self, resources: &Value) -> Res<()> {
+        Ok(self.update(&oci_resources(resources)?)?)
+    }
+
+    fn id_mappings(&self) -> Option<IdMappings> {
+        self.id_mappings().cloned()
     }
 
     fn run(&self, spec: &ContainerSpec) -> Res<ExitStatus> {
@@ -417,6 +455,35 @@ impl ContainerApi for Container {
 
     fn stats(&self, options: &StatsOptions) -> Res<Value> {
         Ok(json!(self.stats_with(options)?))
+    }
+
+    fn exec(&self, spec: &ExecSpec) -> Res<Box<dyn ProcessApi>> {
+        Ok(Box::new(self.exec(spec)?))
+    }
+
+    fn exec_oci(&self, process: &Value, stdout: Stdio) -> Res<Box<dyn ProcessApi>> {
+        let process: OciProcess = serde_json::from_value(process.clone()).expect("a process");
+        Ok(Box::new(self.exec(&ExecSpec::from_oci(&process)?.stdout(stdout))?))
+    }
+
+    fn update(&self, resources: &Resources) -> Res<()> {
+        Ok(self.update(resources)?)
+    }
+
+    fn update_oci(&self, resources: &Value) -> Res<()> {
+        Ok(self.update(&oci_resources(resources)?)?)
+    }
+
+    fn is_frozen(&self) -> Res<bool> {
+        Ok(self.is_frozen()?)
+    }
+
+    fn take_terminal(&self) -> Option<Box<dyn TerminalApi>> {
+        Some(Box::new(self.take_terminal()?))
+    }
+
+    fn take_seccomp_listener(&self) -> Option<OwnedFd> {
+        self.take_seccomp_listener()
     }
 
     fn hot_stats(&self) -> Res<[Option<u64>; 3]> {
