@@ -4,6 +4,7 @@
 //! installs the tools, and fails when a test ran nowhere.
 
 mod arguments;
+mod covered;
 mod examples;
 mod go;
 mod header;
@@ -16,6 +17,7 @@ fn main() {
     let tests = [
         header::tests(),
         methods::tests(),
+        covered::tests(),
         arguments::tests(),
         examples::tests(),
         installed::tests(),
