@@ -217,8 +217,8 @@ pub trait ContainerApi: Send + Sync {
     fn thaw(&self) -> Res<()>;
     /// As the JSON of the header.
     fn stats(&self, options: &StatsOptions) -> Res<Value>;
-    /// Processor time, working set and processes.
-    fn hot_stats(&self) -> Res<[Option<u64>; 3]>;
+    /// The numbers of `pericarp_container_stats_t` by their names, and by what stands for them in JSON.
+    fn hot_stats(&self) -> Res<BTreeMap<&'static str, Option<u64>>>;
     fn exec(&self, spec: &ExecSpec) -> Res<Box<dyn ProcessApi>>;
     /// From `process` of an OCI configuration, with that as its standard output: an open file, or the null device.
     fn exec_oci(&self, process: &Value, stdout: Stdio) -> Res<Box<dyn ProcessApi>>;
@@ -227,6 +227,41 @@ pub trait ContainerApi: Send + Sync {
     fn is_frozen(&self) -> Res<bool>;
     fn take_terminal(&self) -> Option<Box<dyn TerminalApi>>;
     fn take_seccomp_listener(&self) -> Option<OwnedFd>;
+}
+
+/// The numbers that are looked at most often, by what C calls them, and where the JSON of a container's stats has them: `io`
+/// is summed up over all devices.
+pub const HOT: [(&str, &str); 18] = [
+    ("timestamp_usec", "/timestampUsec"),
+    ("cpu_usage_usec", "/cgroup/cpu/usageUsec"),
+    ("cpu_user_usec", "/cgroup/cpu/userUsec"),
+    ("cpu_system_usec", "/cgroup/cpu/systemUsec"),
+    ("cpu_throttled_periods", "/cgroup/cpu/throttledPeriods"),
+    ("cpu_throttled_usec", "/cgroup/cpu/throttledUsec"),
+    ("cpu_waiting_usec", "/cgroup/pressure/cpu/some/totalUsec"),
+    ("memory_bytes", "/cgroup/memory/usageBytes"),
+    ("memory_peak_bytes", "/cgroup/memory/peakBytes"),
+    ("memory_working_set_bytes", "/cgroup/memory/workingSetBytes"),
+    ("memory_swap_bytes", "/cgroup/memory/swapBytes"),
+    ("memory_oom_kills", "/cgroup/memory/events/oomKill"),
+    ("memory_waiting_usec", "/cgroup/pressure/memory/some/totalUsec"),
+    ("io_read_bytes", "/cgroup/io/readBytes"),
+    ("io_written_bytes", "/cgroup/io/writtenBytes"),
+    ("io_waiting_usec", "/cgroup/pressure/io/some/totalUsec"),
+    ("processes", "/cgroup/processes"),
+    ("tasks", "/cgroup/pids/current"),
+];
+
+/// What the JSON of a container's stats has of them.
+pub fn hot_of(stats: &Value) -> BTreeMap<&'static str, Option<u64>> {
+    let value = |pointer: &str| match pointer.strip_prefix("/cgroup/io/") {
+        Some(key) => {
+            let devices = stats["cgroup"]["io"].as_array()?;
+            Some(devices.iter().filter_map(|device| device[key].as_u64()).sum())
+        }
+        None => stats.pointer(pointer)?.as_u64(),
+    };
+    HOT.iter().map(|(name, pointer)| (*name, value(pointer))).collect()
 }
 
 /// Another program in a container.

@@ -23,6 +23,7 @@ crate::behaviours![
     a_pod_can_be_frozen,
     closing_a_running_container_ends_nothing,
     closing_one_that_was_never_started_ends_it,
+    closing_a_detached_one_ends_nothing,
 ];
 
 fn start_is_split_from_create(world: &World) -> Outcome {
@@ -233,5 +234,18 @@ fn closing_one_that_was_never_started_ends_it(world: &World) -> Outcome {
     assert!(!readable(&pidfd, 0), "it ended although there is another handle");
     drop(another);
     assert!(readable(&pidfd, 60_000), "nobody can start it, and still it lives");
+    PASS
+}
+
+fn closing_a_detached_one_ends_nothing(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    let container = pod.create_container(&sleeper("c").detached(true))?;
+    let pidfd = container.pidfd().expect("it lives");
+    drop(container);
+    assert!(!readable(&pidfd, 0), "it ended with its handle");
+    let found = pod.container("c")?;
+    found.start()?;
+    assert_eq!(found.status()?, ContainerStatus::Running);
+    assert!(!readable(&pidfd, 0));
     PASS
 }

@@ -1,5 +1,5 @@
-//! Every function of the header is part of the behaviour suite, which compares it with the Rust interface, or has a
-//! reason here.
+//! Every function and every constant of the header is part of the behaviour suite, which compares it with the Rust
+//! interface, or has a reason here.
 
 use std::fs;
 
@@ -8,14 +8,24 @@ use libtest_mimic::Failed;
 use crate::support::*;
 use crate::tests;
 
-tests![every_function_is_called_by_the_behaviours];
+tests![every_function_is_called_by_the_behaviours, every_constant_is_used_by_the_behaviours];
 
 /// Functions that no behaviour calls, and why.
-const REASONS: &[(&str, &str)] =
+const FUNCTIONS: &[(&str, &str)] =
     &[("pericarp_has_feature", "Rust has none; a test of the crate compares each name with the header")];
 
+/// Constants that no behaviour knows, and why.
+const CONSTANTS: &[(&str, &str)] = &[
+    (
+        "PERICARP_ERROR_INVALID_ARGUMENT",
+        "Rust has no such arguments; arguments.rs gives them to every function",
+    ),
+    ("PERICARP_ERROR_PANIC", "none is known; tests of the crate make one"),
+    ("PERICARP_EVENT_OTHER", "for kinds of events to come"),
+];
+
 /// The C side of the behaviours.
-fn calls() -> Result<String, Failed> {
+fn behaviours() -> Result<String, Failed> {
     let mut text = String::new();
     for entry in fs::read_dir(root().join("ffi/tests/behaviour/c"))? {
         text += &fs::read_to_string(entry?.path())?;
@@ -23,24 +33,24 @@ fn calls() -> Result<String, Failed> {
     Ok(text)
 }
 
-fn every_function_is_called_by_the_behaviours() -> Outcome {
-    let calls = calls()?;
-    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let called = |name: &str| calls.split(name).skip(1).any(|rest| !rest.starts_with(is_part));
-    let functions = functions()?;
-    let reasoned = |name: &str| REASONS.iter().any(|(function, _)| *function == name);
-    let missing: Vec<&str> = functions
-        .iter()
-        .map(|function| function.name.as_str())
-        .filter(|name| !called(name) && !reasoned(name))
-        .collect();
-    let stale: Vec<&str> = REASONS
-        .iter()
-        .map(|(name, _)| *name)
-        .filter(|name| called(name) || !functions.iter().any(|function| function.name == *name))
-        .collect();
+fn covered(names: &[String], reasons: &[(&str, &str)]) -> Outcome {
+    let behaviours = behaviours()?;
+    let reasoned = |name: &str| reasons.iter().any(|(known, _)| *known == name);
+    let missing: Vec<&String> =
+        names.iter().filter(|name| !has_word(&behaviours, name) && !reasoned(name)).collect();
+    let is_stale = |name: &str| has_word(&behaviours, name) || !names.iter().any(|known| known == name);
+    let stale: Vec<&str> = reasons.iter().map(|(name, _)| *name).filter(|name| is_stale(name)).collect();
     if !missing.is_empty() || !stale.is_empty() {
-        return fail(format!("no behaviour calls {missing:?}; reasons that nothing needs: {stale:?}"));
+        return fail(format!("no behaviour has {missing:?}; reasons that nothing needs: {stale:?}"));
     }
     PASS
+}
+
+fn every_function_is_called_by_the_behaviours() -> Outcome {
+    let names: Vec<String> = functions()?.into_iter().map(|function| function.name).collect();
+    covered(&names, FUNCTIONS)
+}
+
+fn every_constant_is_used_by_the_behaviours() -> Outcome {
+    covered(&constants()?, CONSTANTS)
 }

@@ -14,12 +14,13 @@ tests![
     embed_runs,
     ipc_runs,
     exec_runs,
+    oci_runs,
     all_run_with_the_address_sanitizer,
     calls_that_make_nothing_are_clean_under_valgrind,
     the_makefile_builds_them,
 ];
 
-const ALL: [&str; 4] = ["pod", "embed", "ipc", "exec"];
+const ALL: [&str; 5] = ["pod", "embed", "ipc", "exec", "oci"];
 
 fn runs(compiler: &[&str], name: &str) -> Outcome {
     if let Some(reason) = lacks(&["cc", "busybox"]) {
@@ -58,6 +59,10 @@ fn exec_runs() -> Outcome {
     runs(C11, "exec")
 }
 
+fn oci_runs() -> Outcome {
+    runs(C11, "oci")
+}
+
 fn all_run_with_the_address_sanitizer() -> Outcome {
     for name in ALL {
         let outcome = runs(SANITIZED, name)?;
@@ -93,7 +98,7 @@ fn the_makefile_builds_them() -> Outcome {
     make.arg(format!("OUT={}", directory.path().display()));
     finish(make.arg(format!("PERICARP_LIB={}", static_library()?.display())))?;
     let made = |name: &&str| directory.path().join(name).exists();
-    if ["pod", "embed", "ipc", "exec", "ipc_peer"].iter().all(made) {
+    if ["pod", "embed", "ipc", "exec", "oci", "ipc_peer"].iter().all(made) {
         PASS
     } else {
         fail("not all were built")

@@ -12,6 +12,7 @@ use crate::tests;
 
 tests![
     the_package_has_all_of_the_header,
+    the_package_has_all_constants_of_the_header,
     the_quickstart_runs,
     the_load_runs_under_the_race_detector,
     the_package_s_tests_pass,
@@ -73,7 +74,23 @@ const NOT_IN_GO: &[(&str, &str)] = &[
     ("process_wait_timeout", "Wait takes a context"),
 ];
 
-fn the_package_has_all_of_the_header() -> Outcome {
+/// Constants that the package does without, each with what it has instead.
+const CONSTANTS_NOT_IN_GO: &[(&str, &str)] = &[
+    ("POD_EPHEMERAL", JSON),
+    ("POD_HOSTNAME_FILES", JSON),
+    ("POD_HOST_NETWORK", JSON),
+    ("POD_HOST_IPC", JSON),
+    ("POD_HOST_UTS", JSON),
+    ("POD_HOST_PID", JSON),
+    ("POD_SHARED_PID", JSON),
+    ("EXIT_CODE", "ExitStatus is what tells a signal from a code"),
+    ("EXIT_SIGNAL", "ExitStatus is what tells a signal from a code"),
+    ("EVENT_OTHER", "an EventKind may be any number"),
+];
+const JSON: &str = "CreatePod takes all, as JSON";
+
+/// The package itself, without its tests.
+fn package() -> Result<String, Failed> {
     let mut package = String::new();
     for entry in std::fs::read_dir(root().join("examples/go"))? {
         let path = entry?.path();
@@ -82,6 +99,28 @@ fn the_package_has_all_of_the_header() -> Outcome {
             package += &std::fs::read_to_string(path)?;
         }
     }
+    Ok(package)
+}
+
+fn the_package_has_all_constants_of_the_header() -> Outcome {
+    let package = package()?;
+    let constants = constants()?;
+    let has = |name: &str| has_word(&package, &format!("C.PERICARP_{name}"));
+    let names: Vec<&str> = constants.iter().filter_map(|name| name.strip_prefix("PERICARP_")).collect();
+    let reasoned = |name: &str| CONSTANTS_NOT_IN_GO.iter().any(|(known, _)| *known == name);
+    let missing: Vec<_> = names.iter().filter(|name| !has(name) && !reasoned(name)).collect();
+    assert!(
+        missing.is_empty(),
+        "examples/go lacks {missing:?}: use them, or say why not in CONSTANTS_NOT_IN_GO"
+    );
+    let wrong: Vec<_> =
+        CONSTANTS_NOT_IN_GO.iter().filter(|(known, _)| has(known) || !names.contains(known)).collect();
+    assert!(wrong.is_empty(), "the package has these, or the header has not: {wrong:?}");
+    PASS
+}
+
+fn the_package_has_all_of_the_header() -> Outcome {
+    let package = package()?;
     let has = |function: &str| package.contains(&format!("C.pericarp_{function}("));
     let header = std::fs::read_to_string(root().join("include/pericarp.h"))?;
     let declared = header.lines().filter(|line| !line.starts_with([' ', '#', '/']));

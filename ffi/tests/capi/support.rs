@@ -212,6 +212,27 @@ pub fn functions() -> Result<Vec<Function>, Failed> {
     Ok(functions)
 }
 
+/// All constants that the header defines, without those that say which header it is.
+pub fn constants() -> Result<Vec<String>, Failed> {
+    let header = fs::read_to_string(root().join("include/pericarp.h"))?;
+    let defined = header.lines().filter_map(|line| line.strip_prefix("#define ")?.split_once(' '));
+    let names = defined.map(|(name, _)| name.to_owned()).filter(|name| !name.starts_with("PERICARP_VERSION"));
+    let names: Vec<String> = names.collect();
+    if names.len() > 50 { Ok(names) } else { fail(format!("the header defines only {names:?}")) }
+}
+
+/// Whether a text has that word.
+pub fn has_word(text: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut parts = text.split(word);
+    let mut before = parts.next().unwrap_or_default();
+    parts.any(|after| {
+        let alone = !before.ends_with(is_part) && !after.starts_with(is_part);
+        before = after;
+        alone
+    })
+}
+
 /// `const char *name` is `const char *` and `name`.
 fn split_name(text: &str) -> (String, String) {
     let start = text.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);

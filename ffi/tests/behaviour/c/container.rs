@@ -1,5 +1,6 @@
 //! Containers through C.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -269,7 +270,7 @@ impl ContainerApi for ContainerHandle {
         })
     }
 
-    fn hot_stats(&self) -> Res<[Option<u64>; 3]> {
+    fn hot_stats(&self) -> Res<BTreeMap<&'static str, Option<u64>>> {
         // SAFETY: all bytes zero is a value of it, and what the header asks for.
         let mut stats: pericarp_container_stats_t = unsafe { std::mem::zeroed() };
         stats.size = size_of::<pericarp_container_stats_t>();
@@ -277,6 +278,26 @@ impl ContainerApi for ContainerHandle {
         // SAFETY: all pointers are to what the header asks for.
         call(|err| unsafe { pericarp_container_stats(self.pointer, place, err) })?;
         let known = |value| (value != PERICARP_STAT_UNKNOWN).then_some(value);
-        Ok([stats.cpu_usage_usec, stats.memory_working_set_bytes, stats.processes].map(known))
+        let numbers = [
+            stats.timestamp_usec,
+            stats.cpu_usage_usec,
+            stats.cpu_user_usec,
+            stats.cpu_system_usec,
+            stats.cpu_throttled_periods,
+            stats.cpu_throttled_usec,
+            stats.cpu_waiting_usec,
+            stats.memory_bytes,
+            stats.memory_peak_bytes,
+            stats.memory_working_set_bytes,
+            stats.memory_swap_bytes,
+            stats.memory_oom_kills,
+            stats.memory_waiting_usec,
+            stats.io_read_bytes,
+            stats.io_written_bytes,
+            stats.io_waiting_usec,
+            stats.processes,
+            stats.tasks,
+        ];
+        Ok(HOT.iter().zip(numbers).map(|((name, _), value)| (*name, known(value))).collect())
     }
 }

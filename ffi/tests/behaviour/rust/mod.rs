@@ -486,9 +486,7 @@ impl ContainerApi for Container {
         self.take_seccomp_listener()
     }
 
-    fn hot_stats(&self) -> Res<[Option<u64>; 3]> {
-        let cgroup = self.stats()?.cgroup;
-        let working_set = cgroup.memory.and_then(|memory| memory.working_set_bytes);
-        Ok([cgroup.cpu.usage_usec, working_set, cgroup.processes])
+    fn hot_stats(&self) -> Res<BTreeMap<&'static str, Option<u64>>> {
+        Ok(hot_of(&json!(self.stats()?)))
     }
 }
