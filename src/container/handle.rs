@@ -499,10 +499,15 @@ impl Container {
             }
         }
         let watched = journal::is_watched(&own);
-        let memory = if watched { journal::memory_of(self.0.cgroup.as_ref()) } else { None };
+        let noted = watched || self.0.pod.spec().journal;
+        let memory = if noted { journal::memory_of(self.0.cgroup.as_ref()) } else { None };
         self.0.cgroup.as_ref().map_or(Ok(()), Cgroup::remove_tree)?;
-        if watched {
-            self.note_the_end(&pod, memory)?;
+        if noted {
+            match self.note_the_end(&pod, memory) {
+                // What nobody has asked for yet does not keep a container when the state directory is full.
+                Err(error) if !watched && error.kind() == ErrorKind::Exhausted => {}
+                result => result?,
+            }
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
         let socket = self.spec().detached.then_some(state::START_SOCKET);

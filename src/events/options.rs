@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Since {
-    /// With the pod: what there is already is told first, and counters begin with 0. Containers that were removed before
-    /// anybody watched the pod for the first time are not told of, except for what the OOM killer killed in them.
+    /// With the pod: what has been is told first, and counters begin with 0. In a pod without
+    /// [`journal`](crate::PodSpec::journal), containers that were removed before anybody watched it for the first
+    /// time are not told of, except for what the OOM killer killed in them.
     #[default]
     Beginning,
     /// Now: only what changes from here on is told.

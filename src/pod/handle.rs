@@ -339,7 +339,9 @@ impl Pod {
 
     /// Kills every process of every container of the pod at once, by one write to `cgroup.kill`. Nothing to kill is no
     /// error. The pod stays, and containers can be made in it again: process 1 of a PID namespace that containers share
-    /// is spared, and each container is then killed by a write of its own.
+    /// is spared, and each container is then killed by a write of its own, in the order of their names. Who cannot let one
+    /// of them see that another has gone can [`freeze`](Self::freeze) the pod first, and [`thaw`](Self::thaw) it after:
+    /// what is frozen is killed all the same. [`remove`](Self::remove) needs one write for every pod.
     pub fn kill(&self) -> Result<()> {
         match self.try_kill() {
             // The pod is gone.
@@ -355,7 +357,9 @@ impl Pod {
         }
         let dir = node::open_directory(self.dir()?, state::CONTAINERS)
             .step("open", "the directory of containers")?;
-        for name in node::names(dir).step("read", "the directory of containers")? {
+        let mut names = node::names(dir).step("read", "the directory of containers")?;
+        names.sort_unstable();
+        for name in names {
             if let Some(container) = cgroup.open_child(&name)? {
                 container.kill()?;
             }

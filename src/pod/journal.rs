@@ -2,13 +2,15 @@
 //!
 //! Who watches a pod ([`Pod::events`](super::Pod::events)) sees what there is when it looks. A container may have come,
 //! ended and gone in between, and another program may have made it. So whoever removes a container of a watched pod
-//! writes down how it ended, in the pod's directory, before the container's directory goes.
+//! writes down how it ended, in the pod's directory, before the container's directory goes. Unless the specification says
+//! otherwise ([`PodSpec::journal`](crate::PodSpec::journal)) that is also done before anybody watches.
 //!
 //! That a pod is watched is told by the sticky bit of its directory and of its containers' directories: who makes or
-//! removes a container looks at those anyway, so that pods which nobody watches cost no call more.
+//! removes a container looks at those anyway. When a whole pod is removed, the journal goes with it, and only those who
+//! have it open read what is written then: so that is done for a pod that is watched, and for no other.
 //!
 //! The file begins with a line that says how many records were dropped before those in it. It is emptied when it has
-//! grown to [`FULL`], by whoever adds to it. Readers keep it open, and take no lock.
+//! grown to [`FULL`], or when there is no room, by whoever adds to it. Readers keep it open, and take no lock.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +30,8 @@ use crate::sys::pidfd;
 
 /// The file in a pod's directory.
 pub(crate) const FILE: &str = "ended";
+/// How it is opened.
+const OPEN: OFlag = OFlag::O_RDWR.union(OFlag::O_APPEND).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 /// The bytes at which the journal is emptied: the ends of some 5000 containers.
 const FULL: u64 = 1 << 20;
 /// The bytes of the first line: a number of 20 digits, and its end.
@@ -63,32 +67,57 @@ pub(crate) fn memory_of(cgroup: Option<&Cgroup>) -> Option<MemoryCounts> {
     cgroup.and_then(|cgroup| cgroup.memory_counts("memory.events").ok().flatten())
 }
 
-/// Adds to the journal of the pod in `dir`, if it is watched.
+/// Adds to the journal of the pod in `dir`, which must not be locked by this thread. Does nothing when the pod is gone.
 pub(crate) fn append(dir: &OwnedFd, ended: &Ended) -> Result<()> {
-    let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = match openat(dir, FILE, flags, Mode::empty()) {
-        Err(Errno::ENOENT) => return Ok(()),
-        file => file.step("open", "the pod's journal")?,
-    };
-    let copy = file.try_clone().step("duplicate", "the pod's journal")?;
-    let _alone = node::lock(copy, FlockArg::LockExclusive).step("lock", "the pod's journal")?;
-    write(&File::from(file), ended, FULL).step("write", "the pod's journal")
+    let Some(file) = open_to_add(dir).step("open", "the pod's journal")? else { return Ok(()) };
+    let file = File::from(file);
+    // The lock goes when it is closed.
+    while let Err(error) = file.lock() {
+        if error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(error).step("lock", "the pod's journal");
+        }
+    }
+    write(&file, ended, FULL).step("write", "the pod's journal")
+}
+
+/// Opens the journal, and makes it if there is none.
+fn open_to_add(dir: &OwnedFd) -> crate::sys::Result<Option<OwnedFd>> {
+    let open = |flags| openat(dir, FILE, OPEN | flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    match open(OFlag::empty()) {
+        Err(Errno::ENOENT) => {}
+        file => return file.map(Some),
+    }
+    // Whoever removes the pod has it locked: a file that comes while its directory is removed would keep that.
+    let _stays = node::lock(node::open_directory(dir, ".")?, FlockArg::LockShared)?;
+    match open(OFlag::O_CREAT) {
+        Err(Errno::ENOENT) => Ok(None),
+        file => file.map(Some),
+    }
 }
 
 fn write(file: &File, ended: &Ended, full: u64) -> std::io::Result<()> {
-    let length = file.metadata()?.len();
+    let mut length = file.metadata()?.len();
     if !(FIRST..full).contains(&length) {
-        let mut text = vec![0; length as usize];
-        file.read_exact_at(&mut text, 0)?;
-        // All lines but the first are records.
-        let records = text.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1) as u64;
-        let dropped = number(&text).unwrap_or(0) + records;
-        file.set_len(0)?;
-        std::io::Write::write_all(&mut &*file, first_line(dropped).as_bytes())?;
+        length = empty(file, length, 0)?;
     }
     let mut line = serde_json::to_vec(ended)?;
     line.push(b'\n');
-    std::io::Write::write_all(&mut &*file, &line)
+    match std::io::Write::write_all(&mut &*file, &line) {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => empty(file, length, 1).map(drop),
+        written => written,
+    }
+}
+
+/// Drops the records in the first `length` bytes, and so many more. Returns the bytes that there are then.
+fn empty(file: &File, length: u64, more: u64) -> std::io::Result<u64> {
+    let mut text = vec![0; length as usize];
+    file.read_exact_at(&mut text, 0)?;
+    // All lines but the first are records.
+    let records = text.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1) as u64;
+    let dropped = number(&text).unwrap_or(0) + records + more;
+    file.set_len(0)?;
+    std::io::Write::write_all(&mut &*file, first_line(dropped).as_bytes())?;
+    Ok(FIRST)
 }
 
 fn first_line(dropped: u64) -> String {
@@ -120,9 +149,8 @@ pub(crate) struct News {
 impl Reader {
     /// Opens the journal of the pod in `dir`, and makes it if this is the first to read it.
     pub(crate) fn open(dir: BorrowedFd<'_>) -> Result<Self> {
-        let flags = OFlag::O_RDWR | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file =
-            openat(dir, FILE, flags, Mode::S_IRUSR | Mode::S_IWUSR).step("open", "the pod's journal")?;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        let file = openat(dir, FILE, OPEN | OFlag::O_CREAT, mode).step("open", "the pod's journal")?;
         Ok(Reader { file: File::from(file), offset: FIRST, dropped: 0, passed: 0 })
     }
 
@@ -185,7 +213,7 @@ pub(crate) struct Leaving {
 
 /// The containers of a pod that is watched, which are about to be killed; none of others.
 pub(crate) fn leaving(node: &Node, pod: &OwnedFd, cgroup: &Cgroup) -> Vec<Leaving> {
-    if !state::exists(pod, FILE) {
+    if !nix::sys::stat::fstat(pod).is_ok_and(|dir| is_watched(&dir)) {
         return Vec::new();
     }
     let containers = node::open_directory(pod, state::CONTAINERS).and_then(node::names).unwrap_or_default();
@@ -237,10 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_watches_has_no_journal() {
+    fn who_adds_first_makes_the_journal_unless_the_pod_is_gone() {
         let (dir, fd) = pod();
         append(&fd, &ended(1)).unwrap();
-        assert!(!dir.path().join(FILE).exists());
+        append(&fd, &ended(2)).unwrap();
+        assert_eq!(Reader::open(fd.as_fd()).unwrap().read().unwrap().ended, [ended(1), ended(2)]);
+        let (gone, fd) = (dir.path().to_path_buf(), fd);
+        drop(dir);
+        append(&fd, &ended(3)).unwrap();
+        assert!(!gone.exists());
     }
 
     #[test]

@@ -81,9 +81,20 @@ pub struct PodSpec {
     /// An ephemeral pod lives no longer than the program that made it, and no other program can open it.
     #[serde(default)]
     pub ephemeral: bool,
+    /// Whether whoever removes a container writes down how it ended, also when nobody watches the pod, so that
+    /// [`Pod::events`](crate::Pod::events) tells of it later. The journal is emptied when it has grown to 1 MiB, or when the
+    /// state directory is full; what was dropped is counted ([`Event::Skipped`](crate::Event::Skipped)). Without it
+    /// only containers are told of that are there when somebody first watches the pod, and later ones. On unless said
+    /// otherwise.
+    #[serde(default = "PodSpec::default_journal", skip_serializing_if = "Clone::clone")]
+    pub journal: bool,
 }
 
 impl PodSpec {
+    fn default_journal() -> bool {
+        true
+    }
+
     fn default_namespace() -> String {
         "default".to_string()
     }
@@ -114,6 +125,7 @@ impl PodSpec {
             unmapped_mounts: false,
             mount_label: None,
             ephemeral: false,
+            journal: Self::default_journal(),
         }
     }
 
@@ -246,6 +258,12 @@ impl PodSpec {
     /// Sets [`ephemeral`](Self::ephemeral).
     pub fn ephemeral(mut self, on: bool) -> Self {
         self.ephemeral = on;
+        self
+    }
+
+    /// Sets [`journal`](Self::journal).
+    pub fn journal(mut self, on: bool) -> Self {
+        self.journal = on;
         self
     }
 

@@ -154,13 +154,13 @@ fn pod() -> impl Strategy<Value = PodSpec> {
     let label = of(any::<String>());
     let names = (any::<String>(), any::<String>(), of(any::<String>()), of(any::<String>()), label);
     let maps = (strings(), strings(), strings());
-    let flags = (any::<bool>(), any::<bool>(), any::<u64>());
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<u64>());
     (names, maps, flags, namespaces(), vec(volume(), 0..3), resources(), ipc()).prop_map(
         |(names, maps, flags, namespaces, volumes, resources, ipc)| {
             let mut pod = PodSpec::new(names.0).namespace(names.1).ipc(ipc).resources(resources);
             (pod.hostname, pod.domainname, pod.mount_label) = (names.2, names.3, names.4);
             (pod.labels, pod.annotations, pod.sysctls) = maps;
-            (pod.hostname_files, pod.ephemeral, pod.shm_size) = flags;
+            (pod.hostname_files, pod.ephemeral, pod.journal, pod.shm_size) = flags;
             (pod.namespaces, pod.volumes) = (namespaces, volumes);
             pod
         },

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use pericarp::{ErrorKind, Event, EventOptions, ExitStatus, Pressure, PressureShare, PressureTrigger, Since};
+use pericarp::{
+    ErrorKind, Event, EventOptions, ExitStatus, PodSpec, Pressure, PressureShare, PressureTrigger, Since,
+};
 
 use crate::api::EventsApi;
 use crate::world::*;
 
 crate::behaviours![
     the_life_of_a_container_is_told,
+    what_came_and_went_before_is_told_where_there_is_a_journal,
     what_changes_from_now_on_is_told,
     freezing_and_thawing_are_told,
     wrong_thresholds_are_refused,
@@ -52,6 +55,21 @@ fn the_life_of_a_container_is_told(world: &World) -> Outcome {
     pod.remove()?;
     until(world, &*events, &Event::PodRemoved)?;
     assert!(events.is_over() && events.next()?.is_none());
+    PASS
+}
+
+fn what_came_and_went_before_is_told_where_there_is_a_journal(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    assert_eq!(pod.run(&script("quick", "exit 7"))?, ExitStatus::Exited(7));
+    let seen = until(world, &*pod.events(None)?, &Event::Empty)?;
+    let status = Some(ExitStatus::Exited(7));
+    assert!(matches!(&seen[2], Event::Exited { container, status: told, .. }
+        if container == "quick" && *told == status));
+    assert_eq!(seen[3], Event::Removed { container: "quick".to_string() });
+    let without = world.node.create_pod(&PodSpec::new("without").journal(false))?;
+    assert_eq!(without.run(&script("quick", "exit 7"))?, ExitStatus::Exited(7));
+    assert!(without.events(None)?.next()?.is_none());
+    without.remove()?;
     PASS
 }
 

@@ -27,7 +27,6 @@ crate::tests![
     a_container_that_is_never_started_is_told,
     subscriptions_hold_a_bounded_number_of_descriptors,
     killing_a_pod_ends_all_containers_and_keeps_the_pod,
-    a_pod_that_nobody_watches_writes_nothing_down,
 ];
 
 /// Host programs of these tests.
@@ -416,22 +415,15 @@ fn killing_a_pod_ends_all_containers_and_keeps_the_pod() -> Outcome {
         pod.kill()?;
         assert_eq!((first.wait()?, second.wait()?), (killed, killed));
         first.remove()?;
+        // What is frozen is killed all the same.
+        let (third, fourth) = (started("c")?, started("d")?);
+        pod.freeze()?;
+        pod.kill()?;
+        assert_eq!((third.wait()?, fourth.wait()?), (killed, killed));
+        pod.thaw()?;
         // Process 1 of a PID namespace that the containers share lives on.
         assert_eq!(pod.run(&run_payload("a", &["exit", "5"]))?, ExitStatus::Exited(5));
         pod.remove()?;
     }
-    PASS
-}
-
-fn a_pod_that_nobody_watches_writes_nothing_down() -> Outcome {
-    let fixture = Fixture::new();
-    let pod = fixture.pod("web");
-    let journal = fixture.options.state_dir.join("pods").join(pod.id()).join("ended");
-    pod.run(&run_payload("a", &["exit", "0"]))?;
-    assert!(!journal.exists());
-    let watch = Watch::new(&pod);
-    pod.run(&run_payload("a", &["exit", "0"]))?;
-    assert_eq!(fs::read_to_string(&journal)?.lines().count(), 2);
-    drop(watch);
     PASS
 }

@@ -154,20 +154,31 @@ fn an_oom_kill_of_a_container_that_is_gone_is_told() -> Outcome {
 fn what_the_oom_killer_did_before_is_told_from_the_beginning() -> Outcome {
     let fixture = Fixture::new();
     need!(fixture, "memory");
-    let pod = fixture.pod("web");
     let above = |name: &str| run_payload(name, &["memory-eat", "256"]).resources(memory(64 * MIB));
-    // One is gone when the pod is watched for the first time, and one is not.
-    assert_eq!(pod.run(&above("gone"))?, KILLED);
-    let there = pod.create_container(&above("there"))?;
-    there.start()?;
-    there.wait()?;
-    let mut watch = Watch::new(&pod);
-    watch.drain();
-    assert_eq!(watch.seen[0], Event::OomKill { container: None, count: 1 });
-    assert!(watch.of("there").contains(&oom("there", 1)), "{:?}", watch.seen);
-    assert!(watch.of("there").contains(&exited("there", KILLED, true)), "{:?}", watch.seen);
-    let mut now = Watch::with(&pod, &EventOptions::new().since(pericarp::Since::Now));
-    assert!(now.drain().is_empty(), "{:?}", now.seen);
+    for journal in [true, false] {
+        let pod = fixture.node.create_pod(&PodSpec::new("web").journal(journal))?;
+        // One is gone when the pod is watched for the first time, and one is not.
+        assert_eq!(pod.run(&above("gone"))?, KILLED);
+        let there = pod.create_container(&above("there"))?;
+        there.start()?;
+        there.wait()?;
+        let mut watch = Watch::new(&pod);
+        watch.drain();
+        let kills = |event: &&Event| matches!(event, Event::OomKill { .. });
+        let kills: Vec<Event> = watch.seen.iter().filter(kills).cloned().collect();
+        if journal {
+            assert_eq!(kills, [oom("gone", 1), oom("there", 1)]);
+            assert!(watch.of("gone").contains(&exited("gone", KILLED, true)), "{:?}", watch.seen);
+        } else {
+            // Only the pod's sum knows of the one that is gone.
+            assert_eq!(kills, [Event::OomKill { container: None, count: 1 }, oom("there", 1)]);
+            assert!(watch.of("gone").is_empty(), "{:?}", watch.seen);
+        }
+        assert!(watch.of("there").contains(&exited("there", KILLED, true)), "{:?}", watch.seen);
+        let mut now = Watch::with(&pod, &EventOptions::new().since(pericarp::Since::Now));
+        assert!(now.drain().is_empty(), "{:?}", now.seen);
+        pod.remove()?;
+    }
     PASS
 }
 

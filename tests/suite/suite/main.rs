@@ -22,6 +22,7 @@ mod differential;
 mod ending;
 mod errors;
 mod events;
+mod events_before;
 mod events_limits;
 mod events_stream;
 mod exec;
@@ -141,6 +142,7 @@ fn main() {
         ending::tests(),
         errors::tests(),
         events::tests(),
+        events_before::tests(),
         events_limits::tests(),
         events_stream::tests(),
         exec::tests(),
