@@ -48,13 +48,17 @@ func (l Limit) MarshalJSON() ([]byte, error) {
 type NodeStats struct {
 	Time    Timestamp    `json:"timestampUsec"`
 	Machine MachineStats `json:"machine"`
-	Cgroup  CgroupStats  `json:"cgroup"` // all pods together
-	Pods    []PodStats   `json:"pods"`
+	// CgroupMount is where cgroup v2 is mounted, and CgroupPath the directory of the node's cgroup.
+	CgroupMount string      `json:"cgroupMount"`
+	CgroupPath  string      `json:"cgroupPath"`
+	Cgroup      CgroupStats `json:"cgroup"` // all pods together
+	Pods        []PodStats  `json:"pods"`
 }
 
 // MachineStats is the machine, pods or not.
 type MachineStats struct {
 	CPU              CPUStats      `json:"cpu"`
+	Processors       *uint64       `json:"processors"`
 	MemoryBytes      *uint64       `json:"memoryBytes"`
 	MemoryUsageBytes *uint64       `json:"memoryUsageBytes"`
 	WorkingSetBytes  *uint64       `json:"workingSetBytes"`
@@ -111,6 +115,17 @@ type CPUStats struct {
 	Throttled        *Microseconds `json:"throttledUsec"`
 	BurstPeriods     *uint64       `json:"burstPeriods"`
 	Burst            *Microseconds `json:"burstUsec"`
+
+	// The limits, if they were asked for.
+	Weight     *uint64       `json:"weight"`
+	Max        *CPUMax       `json:"max"`
+	BurstLimit *Microseconds `json:"burstLimitUsec"` // what may be saved up
+}
+
+// CPUMax is how much processor time there may be in each period, both in microseconds.
+type CPUMax struct {
+	Quota  Limit        `json:"quota"`
+	Period Microseconds `json:"period"`
 }
 
 // MemoryStats is memory and swap, in bytes but for the faults.
@@ -119,6 +134,9 @@ type MemoryStats struct {
 	PeakBytes       *uint64 `json:"peakBytes"`
 	WorkingSetBytes *uint64 `json:"workingSetBytes"` // what the kubelet evicts by
 	Limit           *Limit  `json:"limit"`           // if limits were asked for
+	High            *Limit  `json:"high"`            // likewise, as Low and Min
+	Low             *Limit  `json:"low"`
+	Min             *Limit  `json:"min"`
 	SwapBytes       *uint64 `json:"swapBytes"`
 	SwapLimit       *Limit  `json:"swapLimit"` // if limits were asked for
 
@@ -221,6 +239,7 @@ type InterfaceStats struct {
 
 // FilesystemStats is how full something is that holds files.
 type FilesystemStats struct {
+	Device         string  `json:"device"` // "/dev/sda1", or the kind of one without a device: "tmpfs"
 	UsedBytes      uint64  `json:"usedBytes"`
 	UsedInodes     uint64  `json:"usedInodes"`
 	Complete       bool    `json:"complete"` // otherwise the two are a lower bound

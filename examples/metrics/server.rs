@@ -12,7 +12,7 @@ const HELP: &str = "\
 usage: metrics [OPTIONS]
 
 Serves what pods and containers use at http://ADDRESS/metrics, as the text that Prometheus reads, with the
-names that cAdvisor and the kubelet use. Each request is a new reading.
+names that cAdvisor and the kubelet use, and the limits in force. Each request is a new reading.
 
   --listen ADDRESS   where, on loopback only (127.0.0.1:9101): there is no authentication
   --filesystems N    also measure volumes and writable layers, counting at most N files of each
@@ -44,7 +44,7 @@ impl Options {
         let mut options = Options {
             listen: (Ipv4Addr::LOCALHOST, 9101).into(),
             node: NodeOptions::new(),
-            stats: StatsOptions::new(),
+            stats: StatsOptions::new().limits(true),
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} wants a value"));

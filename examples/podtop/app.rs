@@ -21,7 +21,8 @@ const HELP: &str = "\
 usage: podtop [OPTIONS]
 
 Shows pods and their containers: processor time, memory (the working set), the share of the last 10
-seconds in which something waited for processors, memory and disks, processes, state and age.
+seconds in which something waited for processors, memory and disks, processes, state and age. The state
+of a pod is how many of its containers run, of how many.
 
   --interval SECONDS  how often (1)
   --times N           end after so many tables; without a terminal 1 unless given
@@ -229,17 +230,36 @@ fn begin(node: &Node, row: &Row, tell: &Sender<String>, what: fn(&Node, &Row) ->
     });
 }
 
+/// By what is now, which may not be what the line still says.
 fn freeze_or_thaw(node: &Node, row: &Row) -> pericarp::Result<String> {
-    let pod = node.open_pod(&row.key.0)?;
-    match &row.key.1 {
-        Some(name) => {
-            let container = pod.container(name)?;
-            if row.frozen { container.thaw()? } else { container.freeze()? }
+    let (pod, title) = (node.open_pod(&row.key.0)?, row.title());
+    let whole = pod.is_frozen()?;
+    let Some(name) = &row.key.1 else {
+        if !whole {
+            pod.freeze()?;
+            return Ok(format!("froze {title}"));
         }
-        None if row.frozen => pod.thaw()?,
-        None => pod.freeze()?,
+        pod.thaw()?;
+        // Those that were frozen themselves stay so. What is asked of a cgroup is in this file; its processes need a
+        // moment to run again.
+        let asked = |name: &str| std::fs::read_to_string(pod.cgroup_path().join(name).join("cgroup.freeze"));
+        let mut still: Vec<String> = pod.containers()?.iter().map(|one| one.name().to_string()).collect();
+        still.retain(|name| asked(name).is_ok_and(|text| text.trim() == "1"));
+        still.sort();
+        let rest =
+            if still.is_empty() { String::new() } else { format!("; still frozen: {}", still.join(", ")) };
+        return Ok(format!("thawed {title}{rest}"));
+    };
+    if whole {
+        return Ok(format!("the whole pod is frozen: choose its line to thaw {title}"));
     }
-    Ok(format!("{} {}", if row.frozen { "thawed" } else { "froze" }, row.title()))
+    let container = pod.container(name)?;
+    if container.is_frozen()? {
+        container.thaw()?;
+        return Ok(format!("thawed {title}"));
+    }
+    container.freeze()?;
+    Ok(format!("froze {title}"))
 }
 
 fn stop(node: &Node, row: &Row) -> pericarp::Result<String> {

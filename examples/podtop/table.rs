@@ -36,7 +36,6 @@ impl Order {
 pub struct Row {
     /// The pod's id and the container's name.
     pub key: (String, Option<String>),
-    pub frozen: bool,
     /// The pod's name in its namespace.
     pod: String,
     state: String,
@@ -46,7 +45,7 @@ pub struct Row {
     /// Percent of the last 10 seconds: processors, memory, disks.
     waiting: [Option<f64>; 3],
     pids: Option<u64>,
-    /// Seconds.
+    /// Microseconds.
     age: u64,
 }
 
@@ -78,33 +77,35 @@ impl Table {
             } else {
                 format!("{}/{}", pod.namespace, pod.name)
             };
-            let row = |name: Option<&str>, at: u64, made: u64, cgroup: &CgroupStats, state: State| {
+            let row = |name: Option<&str>, at: u64, made: u64, cgroup: &CgroupStats, state: String| {
                 let key = (pod.id.clone(), name.map(str::to_string));
                 let share = |one: Option<Pressure>| one.map(|one| one.some.avg10);
                 Row {
                     cpu: percent(times.get(&key), at, cgroup),
                     key,
-                    frozen: state.frozen,
                     pod: title.clone(),
-                    state: state.word,
+                    state,
                     memory: cgroup.memory.as_ref().and_then(|memory| memory.working_set_bytes),
                     waiting: [cgroup.pressure.cpu, cgroup.pressure.memory, cgroup.pressure.io].map(share),
                     pids: cgroup.pids.as_ref().and_then(|pids| pids.current).or(cgroup.processes),
-                    age: at.saturating_sub(made) / 1_000_000,
+                    age: at.saturating_sub(made),
                 }
             };
             let mut containers: Vec<Row> = pod
                 .containers
                 .iter()
                 .map(|one| {
-                    let state = State::of(handle.as_ref(), &one.name);
+                    let state = state_of(handle.as_ref(), &one.name);
                     row(Some(&one.name), one.timestamp_usec, one.created_at_usec, &one.cgroup, state)
                 })
                 .collect();
             containers.sort_by(|a, b| compare(a, b, order));
-            let frozen = !containers.is_empty() && containers.iter().all(|one| one.frozen);
-            let word = if frozen { "frozen".to_string() } else { String::new() };
-            let state = State { word, frozen };
+            let running = containers.iter().filter(|one| one.state == RUNNING).count();
+            let state = match handle.as_ref().map(Pod::is_frozen) {
+                Some(Ok(true)) => FROZEN.to_string(),
+                None => "gone".to_string(),
+                Some(_) => format!("{running}/{}", containers.len()),
+            };
             groups.push((row(None, pod.timestamp_usec, pod.created_at_usec, &pod.cgroup, state), containers));
         }
         groups.sort_by(|(a, _), (b, _)| compare(a, b, order));
@@ -145,32 +146,25 @@ impl Row {
             share(self.cpu),
             self.memory.map_or("-".to_string(), size),
             self.pids.map_or("-".to_string(), |pids| pids.to_string()),
-            age(self.age),
+            age(self.age / 1_000_000),
         )
     }
 }
 
-struct State {
-    word: String,
-    frozen: bool,
-}
+const RUNNING: &str = "running";
+const FROZEN: &str = "frozen";
 
-impl State {
-    fn of(pod: Option<&Pod>, name: &str) -> State {
-        let Some(container) = pod.and_then(|pod| pod.container(name).ok()) else {
-            return State { word: "gone".into(), frozen: false };
-        };
-        let frozen = container.is_frozen().unwrap_or(false);
-        let word = match container.status() {
-            Ok(ContainerStatus::Exited(Some(ExitStatus::Exited(code)))) => format!("exit {code}"),
-            Ok(ContainerStatus::Exited(Some(ExitStatus::Signaled { signal, .. }))) => format!("sig {signal}"),
-            Ok(ContainerStatus::Exited(None)) => "exited".to_string(),
-            Ok(_) if frozen => "frozen".to_string(),
-            Ok(ContainerStatus::Created) => "created".to_string(),
-            Ok(ContainerStatus::Running) => "running".to_string(),
-            Err(_) => "?".to_string(),
-        };
-        State { word, frozen }
+/// What a container does, in a word.
+fn state_of(pod: Option<&Pod>, name: &str) -> String {
+    let Some(container) = pod.and_then(|pod| pod.container(name).ok()) else { return "gone".to_string() };
+    match container.status() {
+        Ok(ContainerStatus::Exited(Some(ExitStatus::Exited(code)))) => format!("exit {code}"),
+        Ok(ContainerStatus::Exited(Some(ExitStatus::Signaled { signal, .. }))) => format!("sig {signal}"),
+        Ok(ContainerStatus::Exited(None)) => "exited".to_string(),
+        Ok(_) if container.is_frozen().unwrap_or(false) => FROZEN.to_string(),
+        Ok(ContainerStatus::Created) => "created".to_string(),
+        Ok(ContainerStatus::Running) => RUNNING.to_string(),
+        Err(_) => "?".to_string(),
     }
 }
 

@@ -29,6 +29,8 @@ fn every_limit_is_applied_or_refused_by_name() {
             "cpu.max",
             "17592186044415 1000000",
         ),
+        (Controller::Cpu, r#"{"cpu": {"idle": true}}"#, "cpu.idle", "1"),
+        (Controller::Cpu, r#"{"cpu": {"idle": false}}"#, "cpu.idle", "0"),
         (Controller::Memory, r#"{"memory": {"max": 67108864}}"#, "memory.max", "67108864"),
         (Controller::Memory, r#"{"memory": {"max": "max"}}"#, "memory.max", "max"),
         (Controller::Memory, r#"{"memory": {"high": 4096}}"#, "memory.high", "4096"),
@@ -66,6 +68,71 @@ fn every_limit_is_applied_or_refused_by_name() {
             "nothing was made"
         );
     }
+}
+
+/// The first disk of the machine.
+fn a_disk() -> Option<String> {
+    let disks = std::fs::read_dir("/sys/block").ok()?.flatten();
+    let mut names: Vec<_> = disks.map(|disk| disk.file_name().into_string().unwrap()).collect();
+    names.retain(|name| ["vd", "sd", "nvme", "nullb"].iter().any(|kind| name.starts_with(kind)));
+    names.sort();
+    Some(std::fs::read_to_string(format!("/sys/block/{}/dev", names.first()?)).unwrap().trim().to_string())
+}
+
+/// Limits that need more than a number: a quota to save up, a device of the machine.
+#[test]
+fn limits_that_depend_on_others_are_applied_or_refused_by_name() {
+    let Some(node) = Node::new() else { return };
+    let pod = node.pod();
+    let has = |controller| node.tree.controllers().contains(controller);
+    let disk = a_disk().unwrap_or_else(|| "8:0".to_string());
+    let (major, minor) = disk.split_once(':').unwrap();
+    let io =
+        |what: &str| format!(r#"{{"io": {{"{what}": [{{"major": {major}, "minor": {minor}, LIMIT}}]}}}}"#);
+    let max = io("max").replace("LIMIT", r#""rbps": 1048576, "wbps": "max", "riops": 7, "wiops": 9"#);
+    let latency = io("latency").replace("LIMIT", r#""target": 2000"#);
+    let burst = r#"{"cpu": {"max": {"quota": 50000}, "burst": 20000}}"#.to_string();
+    for (controller, resources, file, content) in [
+        (Controller::Cpu, burst, "cpu.max.burst", "20000".to_string()),
+        (Controller::Io, max, "io.max", format!("{disk} rbps=1048576 wbps=max riops=7 wiops=9")),
+        (Controller::Io, latency, "io.latency", format!("{disk} target=2000")),
+    ] {
+        validate(&json(&resources)).unwrap();
+        match pod.create_child("web", &json(&resources)) {
+            Ok(cgroup) => {
+                assert!(has(controller));
+                assert_eq!(read(&cgroup, file), content, "{resources}");
+                cgroup.remove_tree().unwrap();
+            }
+            // Not every kernel has each way to limit devices, and not every machine a disk.
+            Err(error) if has(controller) && controller == Controller::Io => {
+                let text = error.to_string();
+                assert!(text.contains(file), "{text}");
+                assert!(text.contains("CONFIG_BLK_CGROUP_IO") || a_disk().is_none(), "{text}");
+            }
+            Err(error) => {
+                assert!(!has(controller), "{error}");
+                assert_eq!(error.kind(), ErrorKind::Unsupported);
+                let text = error.to_string();
+                assert!(text.contains(&format!("the controller {controller}")), "{text}");
+                // Burst is written after the quota, which is refused first.
+                assert!(text.contains(file) || file == "cpu.max.burst" && text.contains("cpu.max"), "{text}");
+            }
+        }
+        assert_eq!(pod.children().unwrap(), [""; 0], "nothing was made, or all was removed");
+    }
+    // No machine has that adapter.
+    let rdma = r#"{"rdma": {"no-such-adapter": {"hcaHandles": 2}}}"#;
+    validate(&json(rdma)).unwrap();
+    let error = pod.create_child("web", &json(rdma)).unwrap_err();
+    let text = error.to_string();
+    if node.tree.optional().contains(&"rdma") {
+        assert!(text.starts_with("write no-such-adapter hca_handle=2 to rdma.max of /"), "{text}");
+    } else {
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(text.contains("rdma.max") && text.contains("the controller rdma"), "{text}");
+    }
+    assert_eq!(pod.children().unwrap(), [""; 0]);
 }
 
 /// Controllers that are enabled for those who ask, on the way down to them and nowhere else.

@@ -1,10 +1,11 @@
 //! The library's part of the cgroup tree: one cgroup below which the pods are.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::controller::{Controller, ControllerSet};
 use super::devices::{DeviceGuard, Guards};
@@ -150,6 +151,14 @@ impl Tree {
     /// Where the parent is, for messages; empty when there is none.
     pub(crate) fn path(&self) -> &Path {
         self.dir.as_ref().map_or(Path::new(""), |dir| dir.path())
+    }
+
+    /// Where the hierarchy is mounted that the parent is in: the topmost of the directories above it that is still in one.
+    /// Empty when there is no parent.
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        let is_in_one =
+            |path: &&Path| statfs(*path).is_ok_and(|of| of.filesystem_type() == CGROUP2_SUPER_MAGIC);
+        self.path().ancestors().take_while(is_in_one).last().map(Path::to_path_buf).unwrap_or_default()
     }
 
     /// Decides which devices a container with these rules may use.

@@ -13,8 +13,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs};
 use nix::sys::statvfs::fstatvfs;
 
+use super::read::device_name;
 use super::types::FilesystemStats;
 use crate::error::Result;
 use crate::node::Proc;
@@ -31,6 +33,7 @@ pub(super) fn whole(file: &OwnedFd) -> nix::Result<FilesystemStats> {
     let unit = stat.fragment_size();
     let used = stat.blocks().saturating_sub(stat.blocks_free());
     Ok(FilesystemStats {
+        device: device(file)?,
         used_bytes: used.saturating_mul(unit),
         used_inodes: stat.files().saturating_sub(stat.files_free()),
         complete: true,
@@ -39,6 +42,20 @@ pub(super) fn whole(file: &OwnedFd) -> nix::Result<FilesystemStats> {
         inodes: (stat.files() > 0).then_some(stat.files()),
         free_inodes: (stat.files() > 0).then_some(stat.files_free()),
     })
+}
+
+/// What a file is on, in cAdvisor's words.
+fn device(file: &OwnedFd) -> nix::Result<String> {
+    let number = fstat(file)?.st_dev;
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let kind = match fstatfs(file)?.filesystem_type() {
+        TMPFS_MAGIC => Some("tmpfs".to_string()),
+        OVERLAYFS_SUPER_MAGIC => Some("overlay".to_string()),
+        _ => u32::try_from(major).ok().zip(u32::try_from(minor).ok()).and_then(|(major, minor)| {
+            device_name(major, minor).map(|name| format!("/dev/{}", name.replace('!', "/")))
+        }),
+    };
+    Ok(kind.unwrap_or_else(|| format!("{major}:{minor}")))
 }
 
 /// Whether a directory of a process is on an overlay, by what the kernel knows of the mount itself. The upper layer of

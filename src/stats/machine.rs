@@ -17,6 +17,9 @@ use crate::node::Proc;
 pub struct MachineStats {
     /// Processor time of all processors since the boot; the kernel counts it in hundredths of a second.
     pub cpu: CpuStats,
+    /// The processors that are in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processors: Option<u64>,
     /// All memory, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
@@ -41,8 +44,11 @@ const TICK_USEC: u64 = 10_000;
 
 pub(super) fn read(reader: &mut Reader<'_>, proc: &Proc) -> Result<MachineStats> {
     let dir = proc.as_fd();
+    let (cpu, processors) =
+        reader.file(dir, c"stat")?.map(|text| (cpu(text), processors(text))).unwrap_or_default();
     let mut stats = MachineStats {
-        cpu: reader.file(dir, c"stat")?.map(cpu).unwrap_or_default(),
+        cpu,
+        processors,
         pressure: PressureStats {
             cpu: reader.pressure(dir, c"pressure/cpu")?,
             memory: reader.pressure(dir, c"pressure/memory")?,
@@ -76,6 +82,14 @@ fn cpu(text: &[u8]) -> CpuStats {
     }
 }
 
+/// One line `cpuN …` each.
+fn processors(text: &[u8]) -> Option<u64> {
+    let one = |line: &&[u8]| {
+        line.strip_prefix(b"cpu").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+    };
+    Some(lines(text).filter(one).count() as u64).filter(|count| *count > 0)
+}
+
 /// `MemTotal:   16318324 kB`, a line each.
 fn memory(text: &[u8], stats: &mut MachineStats) {
     let value = |key: &[u8]| {
@@ -100,6 +114,8 @@ mod tests {
         let stats = cpu(text);
         assert_eq!(stats.usage_usec, Some(25 * TICK_USEC));
         assert_eq!((stats.user_usec, stats.system_usec), (Some(11 * TICK_USEC), Some(10 * TICK_USEC)));
+        assert_eq!((processors(text), processors(b"cpu  10 1\nintr 1\n")), (Some(1), None));
+        assert_eq!(processors(b"cpu  1\ncpu0 1\ncpu11 1\n"), Some(2));
         assert_eq!(cpu(b"cpu  10 1\n"), CpuStats::default());
         assert_eq!(cpu(b""), CpuStats::default());
     }

@@ -57,7 +57,8 @@ pub struct StatsOptions {
     pub network: bool,
     /// How many processes there are, from `cgroup.procs`; on unless said otherwise.
     pub processes: bool,
-    /// The limits that are in force (`memory.max`, `memory.swap.max`, `pids.max`); off unless said otherwise.
+    /// The limits that are in force (`cpu.max`, `cpu.max.burst`, `cpu.weight`, `memory.max`, `memory.high`, `memory.low`,
+    /// `memory.min`, `memory.swap.max`, `pids.max`), a file each; off unless said otherwise.
     pub limits: bool,
     /// How full the containers' writable layers and the pods' volumes are; not asked unless given, since directories
     /// have to be counted file by file.
@@ -143,6 +144,10 @@ pub struct NodeStats {
     pub timestamp_usec: u64,
     /// The machine, pods or not.
     pub machine: MachineStats,
+    /// Where cgroup v2 is mounted: the paths of cgroups are below it. Empty in a node without cgroups.
+    pub cgroup_mount: PathBuf,
+    /// The directory of the node's cgroup; empty likewise.
+    pub cgroup_path: PathBuf,
     /// All pods together: the node's cgroup, which pods at a cgroup path of their own are not part of.
     pub cgroup: CgroupStats,
     /// The pods, by namespace and name.

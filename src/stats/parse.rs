@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::types::{DeviceIo, Pressure, RdmaStats, Stall};
-use crate::spec::Limit;
+use crate::spec::{CpuMax, Limit};
 
 /// A decimal number, and nothing else but white space around it.
 pub(super) fn number(text: &[u8]) -> Option<u64> {
@@ -21,6 +21,12 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
 /// A number, or the word `max`.
 pub(super) fn limit(text: &[u8]) -> Option<Limit> {
     if text.trim_ascii() == b"max" { Some(Limit::MAX) } else { number(text).map(Limit::At) }
+}
+
+/// `QUOTA PERIOD`, as `cpu.max` has it.
+pub(super) fn cpu_max(text: &[u8]) -> Option<CpuMax> {
+    let mut parts = words(text.trim_ascii());
+    Some(CpuMax { quota: limit(parts.next()?)?, period: number(parts.next()?)? })
 }
 
 pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {

@@ -13,6 +13,16 @@ const PRESSURE: &[u8] = b"some avg10=1.25 avg60=0.50 avg300=100.00 total=9693357
     full avg10=0.00 avg60=0.07 avg300=0.00 total=12\n";
 
 #[test]
+fn quotas_are_read_with_their_period() {
+    let max = |quota, period| Some(CpuMax { quota, period });
+    assert_eq!(cpu_max(b"max 100000\n"), max(Limit::MAX, 100_000));
+    assert_eq!(cpu_max(b"20000 50000\n"), max(Limit::At(20_000), 50_000));
+    for wrong in [&b""[..], b"max", b"20000", b"x 5", b"5 x"] {
+        assert_eq!(cpu_max(wrong), None);
+    }
+}
+
+#[test]
 fn numbers_are_numbers_and_nothing_else() {
     assert_eq!(number(b"18446744073709551615\n"), Some(u64::MAX));
     for wrong in
@@ -40,6 +50,7 @@ fn flat_files_fill_what_is_known() {
             throttled_usec: Some(1_234_567),
             burst_periods: Some(2),
             burst_usec: Some(99),
+            ..CpuStats::default()
         }
     );
     let mut memory = MemoryDetail::default();
@@ -95,6 +106,7 @@ fn read_all(text: &[u8]) {
         cpu.take(key, value);
         memory.take(key, value);
         events.take(key, value);
+        cpu_max(text);
     });
     if let Some(found) = pressure(text) {
         let stalls = [Some(found.some), found.full].into_iter().flatten();

@@ -1,16 +1,19 @@
 //! The text that Prometheus reads (exposition format 0.0.4), with the names that cAdvisor and the kubelet use.
 //!
 //! Containers have the labels `container`, `id`, `namespace` and `pod`. Pods as a whole are the same metrics with an
-//! empty `container`, as the kubelet has them, and the machine as a whole is the row with the id `/`; so sums need
-//! `container!=""`. Besides these there are the kubelet's `pod_` and `node_` metrics. `id` is the directory of the
-//! cgroup. What is `None` has no sample.
+//! empty `container`, as the kubelet has them, all pods of the node are one row without a `pod`, and the machine as a whole
+//! is the row with the id `/`; so sums need `container!=""`. Besides these there are the kubelet's `pod_` and `node_`
+//! metrics. `id` is the path of the cgroup from the top of its hierarchy, as cAdvisor has it. What is `None` has no
+//! sample.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use super::types::{CgroupStats, InterfaceStats, Stall};
 use super::{ContainerStats, MachineStats, MemoryStats, NodeStats, PodStats};
 use crate::spec::Limit;
 
+mod details;
 mod families;
 
 impl NodeStats {
@@ -21,8 +24,21 @@ impl NodeStats {
             cgroup: None,
             subject: Subject::Machine(&self.machine),
         }];
+        let id = |path: &Path| {
+            let below = path.strip_prefix(&self.cgroup_mount).ok().filter(|_| path.is_absolute());
+            below.map_or(path.to_path_buf(), |below| Path::new("/").join(below)).display().to_string()
+        };
+        let own = id(&self.cgroup_path);
+        // A node may have no cgroup, or that of the machine.
+        if !own.is_empty() && own != "/" {
+            rows.push(Row {
+                labels: labels(&[("container", ""), ("id", &own), ("namespace", ""), ("pod", "")]),
+                cgroup: Some(&self.cgroup),
+                subject: Subject::Node(self),
+            });
+        }
         for pod in &self.pods {
-            let path = pod.cgroup_path.display().to_string();
+            let path = id(&pod.cgroup_path);
             let label = |container: &str, id: &str| {
                 labels(&[
                     ("container", container),
@@ -53,6 +69,7 @@ impl NodeStats {
 /// What a row is about.
 enum Subject<'a> {
     Machine(&'a MachineStats),
+    Node(&'a NodeStats),
     Pod(&'a PodStats),
     Container(&'a ContainerStats),
 }
@@ -75,6 +92,16 @@ impl Row<'_> {
 
     fn container(&self) -> Option<&ContainerStats> {
         if let Subject::Container(container) = self.subject { Some(container) } else { None }
+    }
+
+    /// When it was read, in microseconds since 1970.
+    fn read_at(&self) -> Option<u64> {
+        match self.subject {
+            Subject::Machine(_) => None,
+            Subject::Node(node) => Some(node.timestamp_usec),
+            Subject::Pod(pod) => Some(pod.timestamp_usec),
+            Subject::Container(container) => Some(container.timestamp_usec),
+        }
     }
 
     fn interfaces(&self) -> &[InterfaceStats] {

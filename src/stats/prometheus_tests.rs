@@ -7,6 +7,7 @@ use super::super::types::{
     Pressure, PressureStats, RdmaStats,
 };
 use super::*;
+use crate::spec::CpuMax;
 
 /// A node on which everything is told, with names that need escapes.
 fn everything(name: &str) -> NodeStats {
@@ -23,12 +24,18 @@ fn everything(name: &str) -> NodeStats {
             throttled_usec: Some(5),
             burst_periods: Some(1),
             burst_usec: Some(2),
+            weight: Some(100),
+            burst_limit_usec: Some(0),
+            max: Some(CpuMax { quota: Limit::At(20_000), period: 100_000 }),
         },
         memory: Some(MemoryStats {
             usage_bytes: Some(4096),
             peak_bytes: Some(8192),
             working_set_bytes: Some(1024),
             limit: Some(Limit::MAX),
+            high: Some(Limit::At(9)),
+            low: Some(Limit::MAX),
+            min: Some(Limit::At(11)),
             swap_bytes: Some(1),
             swap_limit: Some(Limit::At(2)),
             stat: MemoryDetail {
@@ -38,7 +45,12 @@ fn everything(name: &str) -> NodeStats {
                 major_page_faults: Some(6),
                 ..MemoryDetail::default()
             },
-            events: MemoryEvents { max: Some(7), oom_kill: Some(8), ..MemoryEvents::default() },
+            events: MemoryEvents {
+                high: Some(6),
+                max: Some(7),
+                oom_kill: Some(8),
+                ..MemoryEvents::default()
+            },
         }),
         io: Some(vec![DeviceIo {
             major: 8,
@@ -46,7 +58,7 @@ fn everything(name: &str) -> NodeStats {
             name: Some("cciss!c0d0".into()),
             counters: IoCounters { read_bytes: Some(1), writes: Some(2), ..IoCounters::default() },
         }]),
-        pids: Some(PidsStats { current: Some(3), peak: None, limit: Some(Limit::At(10)) }),
+        pids: Some(PidsStats { current: Some(3), peak: Some(5), limit: Some(Limit::At(10)) }),
         processes: Some(2),
         pressure: pressure.clone(),
         hugetlb: Some(
@@ -55,7 +67,12 @@ fn everything(name: &str) -> NodeStats {
         rdma: Some([("mlx5_0".to_string(), RdmaStats { hca_handles: Some(1), hca_objects: None })].into()),
         misc: Some([("res_a".to_string(), 4)].into()),
     };
-    let filesystem = FilesystemStats { used_bytes: 1, inodes: Some(2), ..FilesystemStats::default() };
+    let filesystem = FilesystemStats {
+        device: "/dev/sda1".into(),
+        used_bytes: 1,
+        inodes: Some(2),
+        ..FilesystemStats::default()
+    };
     let container = ContainerStats {
         name: "main".into(),
         started_at_usec: Some(1_700_000_000_250_000),
@@ -67,7 +84,7 @@ fn everything(name: &str) -> NodeStats {
         name: name.into(),
         namespace: "default".into(),
         cgroup_path: "/sys/fs/cgroup/pericarp/1".into(),
-        cgroup,
+        cgroup: cgroup.clone(),
         network: Some(vec![InterfaceStats { name: "eth0".into(), received_bytes: 9, ..Default::default() }]),
         volumes: [("data".to_string(), filesystem)].into(),
         containers: vec![container],
@@ -75,6 +92,7 @@ fn everything(name: &str) -> NodeStats {
     };
     let machine = MachineStats {
         cpu: CpuStats { usage_usec: Some(1), ..CpuStats::default() },
+        processors: Some(2),
         memory_bytes: Some(1),
         memory_usage_bytes: Some(2),
         working_set_bytes: Some(3),
@@ -82,7 +100,14 @@ fn everything(name: &str) -> NodeStats {
         swap_usage_bytes: Some(5),
         pressure,
     };
-    NodeStats { machine, pods: vec![pod], ..NodeStats::default() }
+    NodeStats {
+        timestamp_usec: 1_700_000_001_000_000,
+        machine,
+        cgroup_mount: "/sys/fs/cgroup".into(),
+        cgroup_path: "/sys/fs/cgroup/pericarp".into(),
+        cgroup,
+        pods: vec![pod],
+    }
 }
 
 /// One sample as a reader of the format takes it apart.
@@ -176,6 +201,17 @@ fn names_and_labels_are_those_of_cadvisor_and_the_kubelet() {
     let fault = [("failure_type", "pgmajfault"), ("scope", "hierarchy")];
     assert_eq!(of("container_memory_failures_total", &fault), Some(6.0));
     assert_eq!(of("container_spec_memory_limit_bytes", &[]), Some(0.0));
+    assert_eq!(of("container_spec_cpu_period", &[]), Some(100_000.0));
+    assert_eq!(of("container_spec_cpu_quota", &[]), Some(20_000.0));
+    assert_eq!(of("container_spec_cpu_shares", &[]), Some(1024.0));
+    assert_eq!(of("container_spec_memory_reservation_limit_bytes", &[]), Some(11.0));
+    assert_eq!(of("container_spec_memory_high_bytes", &[]), Some(9.0));
+    assert_eq!(of("container_spec_memory_protection_bytes", &[("kind", "min")]), Some(11.0));
+    assert_eq!(of("container_spec_memory_protection_bytes", &[("kind", "low")]), None, "all of it");
+    assert_eq!(of("container_memory_events_total", &[("event", "high")]), Some(6.0));
+    assert_eq!(of("container_threads_peak", &[]), Some(5.0));
+    assert_eq!(of("container_fs_usage_bytes", &[("device", "/dev/sda1")]), Some(1.0));
+    assert_eq!(of("container_memory_rss", &[("id", "/pericarp/1/main")]), Some(3.0));
     assert_eq!(of("container_pressure_io_waiting_seconds_total", &[]), Some(1.5));
     assert_eq!(of("container_pressure_cpu_stalled_seconds_total", &[]), Some(0.000_007));
     assert_eq!(of("container_fs_reads_bytes_total", &[("device", "/dev/cciss/c0d0")]), Some(1.0));
@@ -189,6 +225,26 @@ fn names_and_labels_are_those_of_cadvisor_and_the_kubelet() {
     assert_eq!(value(&samples, "kubelet_volume_stats_used_bytes", &[("volume", "data")]), Some(1.0));
     assert_eq!(value(&samples, "node_memory_working_set_bytes", &[]), Some(3.0));
     assert_eq!(value(&samples, "container_memory_usage_bytes", &[("id", "/")]), Some(2.0));
+    assert_eq!(value(&samples, "machine_cpu_cores", &[]), Some(2.0));
+    let all = [("container", ""), ("id", "/pericarp"), ("namespace", ""), ("pod", "")];
+    assert_eq!(value(&samples, "container_memory_usage_bytes", &all), Some(4096.0));
+    assert_eq!(value(&samples, "container_last_seen", &all), Some(1_700_000_001.0));
+}
+
+#[test]
+fn ids_are_paths_from_the_top_of_the_hierarchy() {
+    let ids = |mount: &str, path: &str| {
+        let mut stats = everything("web");
+        stats.cgroup_mount = mount.into();
+        stats.cgroup_path = path.into();
+        stats.pods[0].cgroup_path = Path::new(path).join("1");
+        let samples = read(&stats.to_prometheus());
+        let usage = samples.into_iter().filter(|sample| sample.name == "container_memory_usage_bytes");
+        usage.map(|sample| sample.labels["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("/cg/unified", "/cg/unified/a"), ["/", "/a", "/a/1", "/a/1/main"]);
+    // The node's cgroup is the machine's: that is one row.
+    assert_eq!(ids("/cg", "/cg"), ["/", "/1", "/1/main"]);
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl<'a> Reader<'a> {
         // Every cgroup has this file; without the cpu controller it tells of no throttling.
         let Some(text) = self.file(dir, c"cpu.stat")? else { return Ok(None) };
         parse::flat(text, |key, value| stats.cpu.take(key, value));
+        if self.options.limits && controllers.contains(Controller::Cpu) {
+            stats.cpu.weight = self.number(dir, c"cpu.weight")?;
+            stats.cpu.max = self.file(dir, c"cpu.max")?.and_then(parse::cpu_max);
+            stats.cpu.burst_limit_usec = self.number(dir, c"cpu.max.burst")?;
+        }
         if controllers.contains(Controller::Memory) {
             stats.memory = Some(self.memory(dir)?);
         }
@@ -110,6 +115,9 @@ impl<'a> Reader<'a> {
         };
         if self.options.limits {
             stats.limit = self.limit(dir, c"memory.max")?;
+            stats.high = self.limit(dir, c"memory.high")?;
+            stats.low = self.limit(dir, c"memory.low")?;
+            stats.min = self.limit(dir, c"memory.min")?;
             stats.swap_limit = self.limit(dir, c"memory.swap.max")?;
         }
         if let Some(text) = self.file(dir, c"memory.stat")? {
@@ -221,7 +229,7 @@ fn page_sizes(dir: BorrowedFd<'_>) -> nix::Result<Vec<String>> {
 }
 
 /// The kernel's name of a block device, by the link in sysfs.
-fn device_name(major: u32, minor: u32) -> Option<String> {
+pub(super) fn device_name(major: u32, minor: u32) -> Option<String> {
     let target = readlinkat(AT_FDCWD, format!("/sys/dev/block/{major}:{minor}").as_str()).ok()?;
     Some(std::path::Path::new(&target).file_name()?.to_string_lossy().into_owned())
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Limit;
+use crate::spec::{CpuMax, Limit};
 
 /// What the cgroup of a pod or container has used, and what it waited for.
 ///
@@ -47,14 +47,17 @@ pub struct CgroupStats {
 }
 
 /// Makes a structure of optional numbers, and the method that puts a key's value of a flat keyed file where it belongs.
+/// What is optional and no number comes after `and`.
 macro_rules! numbers {
-    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident $(= $key:literal)?,)* }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident $(= $key:literal)?,)* }
+     $(and { $($(#[$more_meta:meta])* $more:ident: $type:ty,)* })?) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
         #[non_exhaustive]
         pub struct $name {
             $($(#[$field_meta])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<u64>,)*
+            $($($(#[$more_meta])* #[serde(skip_serializing_if = "Option::is_none")] pub $more: Option<$type>,)*)?
         }
 
         impl $name {
@@ -88,6 +91,14 @@ numbers! {
         burst_periods = b"nr_bursts",
         /// How much processor time that was, in microseconds.
         burst_usec = b"burst_usec",
+        /// Its weight against its neighbours, 1 to 10000 (`cpu.weight`); only if
+        /// [limits](super::StatsOptions::limits) were asked for.
+        weight,
+        /// What it may save up for a burst, in microseconds (`cpu.max.burst`); likewise.
+        burst_limit_usec,
+    } and {
+        /// How much it may have in each period (`cpu.max`); likewise.
+        max: CpuMax,
     }
 }
 
@@ -109,6 +120,15 @@ pub struct MemoryStats {
     /// The limit (`memory.max`); only if [limits](super::StatsOptions::limits) were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// Above that it is slowed down (`memory.high`); likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub high: Option<Limit>,
+    /// Below that nothing is taken from it as long as there is something else to take (`memory.low`); likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub low: Option<Limit>,
+    /// Below that nothing is ever taken from it (`memory.min`); likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<Limit>,
     /// Swap in use, in bytes; `None` on a kernel without swap accounting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap_bytes: Option<u64>,
@@ -332,6 +352,9 @@ pub struct InterfaceStats {
 #[serde(rename_all = "camelCase", default)]
 #[non_exhaustive]
 pub struct FilesystemStats {
+    /// The device that it is on (`"/dev/sda1"`), or its kind where it is on none (`"tmpfs"`, `"overlay"`), as cAdvisor has
+    /// it; a device number where the kernel has no name for it.
+    pub device: String,
     /// Bytes in use: of a tmpfs, what it holds; of a directory, the space that the files below it take on disk.
     pub used_bytes: u64,
     /// Files and directories in use, likewise.

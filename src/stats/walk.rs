@@ -48,7 +48,9 @@ pub(super) fn node(node: &Node, options: &StatsOptions) -> Result<NodeStats> {
     pods.sort_by(|a, b| (a.namespace(), a.name()).cmp(&(b.namespace(), b.name())));
     let shared = network::read(&pods, options)?;
     let pods = all_pods(pods, shared, options)?;
-    Ok(NodeStats { timestamp_usec, machine, cgroup, pods })
+    let cgroup_path = node.0.cgroups.path().to_path_buf();
+    let cgroup_mount = node.0.cgroups.mount_point();
+    Ok(NodeStats { timestamp_usec, machine, cgroup_mount, cgroup_path, cgroup, pods })
 }
 
 /// Several threads, where there are many pods: almost all of it is time in the kernel, of which each pod has its own.

@@ -2,14 +2,16 @@
 
 use super::super::types::{CpuStats, DeviceIo, FilesystemStats, InterfaceStats, Pressure};
 use super::super::{ContainerStats, MachineStats, MemoryStats, PodStats};
-use super::{Kind, Row, Text, labels, limit, total};
+use super::{Kind, Row, Text, details, labels, limit, total};
 
 use Kind::{Counter, Gauge};
 
 /// The metrics of cAdvisor, and those of the kubelet that have containers in their names.
 pub(super) fn containers(text: &mut Text, rows: &[Row<'_>]) {
     cpu(text, rows);
+    details::cpu_limits(text, rows);
     memory(text, rows);
+    details::memory(text, rows);
     pressure(text, rows);
     io(text, rows);
     network(text, rows);
@@ -150,6 +152,13 @@ fn memory(text: &mut Text, rows: &[Row<'_>]) {
         Gauge,
         "Memory swap limit for the container; 0 is none.",
         |m| limit(m.swap_limit),
+        None,
+    );
+    put(
+        "container_spec_memory_reservation_limit_bytes",
+        Gauge,
+        "Memory reservation limit for the container.",
+        |m| limit(m.min),
         None,
     );
     let mut faults =
@@ -304,6 +313,8 @@ fn rest(text: &mut Text, rows: &[Row<'_>]) {
         text.family("container_threads", Gauge, "Number of threads running inside the container.");
     let pids = || cgroups().filter_map(|(row, cgroup)| Some((row, cgroup.pids.as_ref()?)));
     pids().for_each(|(row, pids)| family.plain(&row.labels, "", pids.current));
+    let mut family = text.family("container_threads_peak", Gauge, "The most threads that there were inside.");
+    pids().for_each(|(row, pids)| family.plain(&row.labels, "", pids.peak));
     let mut family = text.family(
         "container_threads_max",
         Gauge,
@@ -348,11 +359,15 @@ fn rest(text: &mut Text, rows: &[Row<'_>]) {
         "Start time of the container since unix epoch in seconds.",
     );
     own().for_each(|(row, container)| family.seconds(&row.labels, "", container.started_at_usec));
+    let mut family =
+        text.family("container_last_seen", Gauge, "Last time a container was seen by the exporter.");
+    rows.iter().for_each(|row| family.seconds(&row.labels, "", row.read_at().filter(|at| *at > 0)));
     let mut layer = |name, help, value: fn(&FilesystemStats) -> Option<u64>| {
         let mut family = text.family(name, Gauge, help);
         for (row, container) in own() {
             let ContainerStats { writable_layer, .. } = container;
-            family.plain(&row.labels, "", writable_layer.as_ref().and_then(value));
+            let Some(layer) = writable_layer else { continue };
+            family.plain(&row.labels, &labels(&[("device", &layer.device)]), value(layer));
         }
     };
     layer("container_fs_usage_bytes", "Number of bytes in the container's writable layer.", |fs| {
@@ -421,6 +436,7 @@ pub(super) fn node(text: &mut Text, machine: &MachineStats) {
         machine.working_set_bytes,
     );
     put("node_swap_usage_bytes", "Current swap usage of the node in bytes.", machine.swap_usage_bytes);
+    put("machine_cpu_cores", "Number of logical CPU cores.", machine.processors);
     put("machine_memory_bytes", "Amount of memory installed on the machine.", machine.memory_bytes);
     put("machine_swap_bytes", "Amount of swap memory available on the machine.", machine.swap_bytes);
 }

@@ -1,4 +1,4 @@
-//! Limits that are seen to bite from inside, by how much: processor time, rates of a disk, memory.high, swap.
+//! Limits that are seen to bite from inside, by how much: processor time, memory.high.
 
 use std::fs;
 use std::io::Write;
@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use pericarp::spec::kubernetes::KubernetesPod;
-use pericarp::spec::{IoLatency, IoMax, IoResources, IoWeight, Limit, MemoryResources, Resources};
-use pericarp::{ErrorKind, ExitStatus, Mount, PodSpec, Stdio};
+use pericarp::spec::{IoLatency, IoResources, IoWeight, Limit, MemoryResources, Resources};
+use pericarp::{ErrorKind, ExitStatus, Mount, PodSpec};
 
 use super::cgroups::cgroup2_mounts;
 use super::kubernetes::needs;
@@ -18,27 +18,16 @@ use crate::support::{Fixture, Outcome, PASS, skip};
 
 crate::tests![
     a_limit_of_cpu_is_what_the_container_gets,
-    a_rate_of_a_disk_is_what_the_container_gets,
     memory_high_holds_back_and_kills_nobody,
     a_limit_of_memory_in_kubernetes_terms_ends_the_whole_container,
     weights_and_latencies_of_devices_are_in_their_files,
     misc_limits_what_the_machine_has,
-    without_swap_a_container_that_would_need_it_is_ended,
 ];
 
 /// Commands that run in the containers of this module.
 pub fn payload(words: &[&str]) -> bool {
     match words {
         ["biting-burn", seconds] => burn(Duration::from_secs(seconds.parse().expect("a number"))),
-        ["biting-write", mib] => {
-            let begin = Instant::now();
-            let mut file = fs::File::create("/disk/file").expect("create");
-            for _ in 0..mib.parse().expect("a number") {
-                file.write_all(&[7; 1 << 20]).expect("write");
-                file.sync_all().expect("sync");
-            }
-            println!("{}", begin.elapsed().as_millis());
-        }
         ["biting-cache", mib] => {
             let mut file = fs::File::create("/disk/file").expect("create");
             for _ in 0..mib.parse().expect("a number") {
@@ -93,36 +82,12 @@ fn a_limit_of_cpu_is_what_the_container_gets() -> Outcome {
 }
 
 /// The block device that a file is on, if it can be limited: a whole disk.
-fn disk_of(path: &std::path::Path) -> Option<(u32, u32)> {
+pub fn disk_of(path: &std::path::Path) -> Option<(u32, u32)> {
     let device = fs::metadata(path).ok()?.dev();
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
     let disk = format!("/sys/dev/block/{major}:{minor}");
     let whole = fs::exists(&disk).ok()? && !fs::exists(format!("{disk}/partition")).ok()?;
     whole.then(|| Some((major.try_into().ok()?, minor.try_into().ok()?)))?
-}
-
-fn a_rate_of_a_disk_is_what_the_container_gets() -> Outcome {
-    let fixture = Fixture::new();
-    need!(fixture, "io", "memory");
-    let disk = fixture.path("disk");
-    fs::create_dir(&disk)?;
-    let Some((major, minor)) = disk_of(&disk) else {
-        return skip("the temporary directory is not on a disk of its own");
-    };
-    let pod = fixture.pod("web");
-    let milliseconds = |rate: Limit| -> Result<u64, Box<dyn std::error::Error>> {
-        let max = IoMax { major, minor, rbps: None, wbps: Some(rate), riops: None, wiops: None };
-        let io = IoResources { max: vec![max], ..Default::default() };
-        let spec = run_payload("a", &["biting-write", "6"]).mount(Mount::bind(&disk, "/disk"));
-        let text = say(&pod, spec.resources(Resources { io, ..Default::default() }));
-        Ok(text.trim().parse()?)
-    };
-    // 6 MiB at 2 MiB a second; the kernel lets a little through before it counts.
-    let slow = milliseconds(Limit::At(2 * MIB))?;
-    assert!(slow >= 2_400, "{slow} ms");
-    let fast = milliseconds(Limit::MAX)?;
-    assert!(fast < slow, "{fast} ms without a limit, {slow} ms with one");
-    PASS
 }
 
 fn memory_high_holds_back_and_kills_nobody() -> Outcome {
@@ -233,18 +198,5 @@ fn misc_limits_what_the_machine_has() -> Outcome {
         let container = pod.create_container(&with(name))?;
         assert!(read(&cgroup_of(&container), "misc.max").contains(&format!("{name} 3")));
     }
-    PASS
-}
-
-fn without_swap_a_container_that_would_need_it_is_ended() -> Outcome {
-    let fixture = Fixture::new();
-    need!(fixture, "cpu", "memory");
-    let pod = KubernetesPod::new().container("web", needs("memory=16Mi", "memory=48Mi"));
-    let pod = fixture.node.create_pod(&PodSpec::new("shop").kubernetes(pod))?;
-    let container = pod.create_container(&run_payload("web", &["memory-eat", "80"]).stdin(Stdio::Null))?;
-    assert_eq!(read(&cgroup_of(&container), "memory.swap.max"), "0");
-    container.start()?;
-    assert_eq!(container.wait()?, ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false });
-    assert_eq!(read(&cgroup_of(&container), "memory.swap.current"), "0");
     PASS
 }

@@ -11,6 +11,7 @@ mod support;
 
 mod attributes;
 mod biting;
+mod biting_more;
 mod callers;
 mod cgroup_path;
 mod cgroups;
@@ -47,6 +48,7 @@ mod netdev;
 mod oci_mounts;
 mod pid;
 mod pods;
+mod podtop_screen;
 mod process;
 mod programs;
 mod proof;
@@ -60,6 +62,7 @@ mod security;
 mod sharedhost;
 mod signals;
 mod stats;
+mod stats_more;
 mod stats_programs;
 mod stdio;
 mod stopping;
@@ -85,6 +88,7 @@ fn main() {
         let own: &[fn(&[&str]) -> bool] = &[
             attributes::payload,
             biting::payload,
+            biting_more::payload,
             cgroups::payload,
             custom_seccomp::payload,
             defaults::payload,
@@ -113,6 +117,7 @@ fn main() {
             sharedhost::payload,
             signals::payload,
             stats::payload,
+            stats_more::payload,
             stats_programs::payload,
             stdio::payload,
             stopping::payload,
@@ -133,6 +138,7 @@ fn main() {
         memory_policy::tests(),
         mount_namespace::tests(),
         biting::tests(),
+        biting_more::tests(),
         cgroups::tests(),
         custom_seccomp::tests(),
         defaults::tests(),
@@ -164,6 +170,7 @@ fn main() {
         netdev::tests(),
         oci_mounts::tests(),
         pid::tests(),
+        podtop_screen::tests(),
         pods::tests(),
         process::tests(),
         programs::tests(),
@@ -177,6 +184,7 @@ fn main() {
         sharedhost::tests(),
         signals::tests(),
         stats::tests(),
+        stats_more::tests(),
         stats_programs::tests(),
         stdio::tests(),
         stopping::tests(),

@@ -39,7 +39,7 @@ pub fn payload(words: &[&str]) -> bool {
 }
 
 /// So many MiB of memory that the kernel has to provide: every page is written.
-fn eat(mib: usize) -> Vec<u8> {
+pub fn eat(mib: usize) -> Vec<u8> {
     let mut memory = vec![0_u8; mib << 20];
     for page in memory.chunks_mut(4096) {
         page[0] = 1;
@@ -121,10 +121,10 @@ fn an_oom_kill_takes_one_process_or_the_whole_group() -> Outcome {
 }
 
 /// Swap is on while this lives.
-struct Swap(String);
+pub struct Swap(String);
 
 impl Swap {
-    fn on(device: String) -> Swap {
+    pub fn on(device: String) -> Swap {
         let status = std::process::Command::new("swapon").arg(&device).status().expect("run swapon");
         assert!(status.success(), "swapon {device}");
         Swap(device)

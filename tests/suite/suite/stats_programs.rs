@@ -45,7 +45,7 @@ pub fn payload(words: &[&str]) -> bool {
 }
 
 /// One of the programs at the node of a test.
-fn program(fixture: &Fixture, name: &str) -> Command {
+pub fn program(fixture: &Fixture, name: &str) -> Command {
     let state = &fixture.options.state_dir;
     let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
     command.args(["payload", name, "--state-dir"]).arg(state);
@@ -171,15 +171,15 @@ fn the_table_is_plain_text_without_a_terminal() -> Outcome {
 }
 
 /// A program at a terminal, and the other end of that.
-struct Terminal {
+pub struct Terminal {
     child: Child,
     master: File,
     slave: OwnedFd,
-    seen: String,
+    pub seen: String,
 }
 
 impl Terminal {
-    fn start(mut command: Command) -> Result<Terminal, Failed> {
+    pub fn start(mut command: Command) -> Result<Terminal, Failed> {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None)?;
         let end = || slave.try_clone().map(Stdio::from);
@@ -199,7 +199,7 @@ impl Terminal {
         Ok(())
     }
 
-    fn read(&mut self) -> Result<(), Failed> {
+    pub fn read(&mut self) -> Result<(), Failed> {
         let mut fds = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(100_u8))? > 0 {
             let mut buffer = [0; 65536];
@@ -209,7 +209,7 @@ impl Terminal {
         Ok(())
     }
 
-    fn press(&mut self, keys: &str) -> Result<(), Failed> {
+    pub fn press(&mut self, keys: &str) -> Result<(), Failed> {
         self.seen.clear();
         Ok(self.master.write_all(keys.as_bytes())?)
     }
@@ -221,7 +221,7 @@ impl Terminal {
             .contains(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG))
     }
 
-    fn end(mut self) -> Result<ExitStatus, Failed> {
+    pub fn end(mut self) -> Result<ExitStatus, Failed> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             self.read()?;
