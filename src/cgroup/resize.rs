@@ -131,7 +131,7 @@ fn too_much(cgroup: &Cgroup, used: u64, limit: u64) -> Error {
 
 impl Cgroup {
     /// `memory.current`, in bytes.
-    fn memory_in_use(&self) -> Result<u64> {
+    pub(super) fn memory_in_use(&self) -> Result<u64> {
         let odd = || Error::new(ErrorKind::System, "understand memory.current of").on(self.path().display());
         self.dir.read("memory.current")?.trim().parse().map_err(|_| odd())
     }

@@ -168,6 +168,8 @@ mod tests {
                 idle: Some(false),
             },
             memory: MemoryResources {
+                // That is for the library.
+                check_before_update: true,
                 max: Some(Limit::At(64 << 20)),
                 high: Some(Limit::At(48 << 20)),
                 low: Some(Limit::At(0)),

@@ -3,8 +3,8 @@
 use super::group::Cgroup;
 use super::optional;
 use super::settings::{Setting, settings};
-use crate::error::{Error, Result};
-use crate::spec::Resources;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::{Limit, Resources};
 
 impl Cgroup {
     /// Applies limits. Fields that are `None` keep what they have. When one is refused, those before it get back the
@@ -21,7 +21,24 @@ impl Cgroup {
                 settings.iter().filter(|setting| setting.is_always()).cloned().collect();
             parent.subtree()?.require(&always, self.path())?;
         }
+        self.check_memory(resources)?;
         settings.iter().try_for_each(|setting| journal.write(self, setting))
+    }
+
+    /// What is asked for is looked at once. Who allocates at the same time is held by the kernel as ever.
+    fn check_memory(&self, resources: &Resources) -> Result<()> {
+        let memory = &resources.memory;
+        let (true, Some(Limit::At(limit))) = (memory.check_before_update, memory.max) else { return Ok(()) };
+        let used = self.memory_in_use()?;
+        if used < limit {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::WrongState,
+            format!("set memory.max to {limit} with {used} bytes in use of"),
+        )
+        .on(self.path().display())
+        .because("checkBeforeUpdate asks for an error instead of what the kernel does, which is to kill"))
     }
 }
 

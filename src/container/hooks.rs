@@ -27,7 +27,7 @@ use crate::sys::namespace::{self, Kind};
 use crate::sys::{self, pidfd, thread};
 
 /// The version of the specification that the state is of.
-pub(super) const OCI_VERSION: &str = "1.2.0";
+pub(super) const OCI_VERSION: &str = "1.3.0";
 /// Bytes of what a failed hook wrote that its error quotes.
 const QUOTED: u64 = 2048;
 

@@ -2,7 +2,8 @@
 
 use crate::fs::{PROC_SUPER_MAGIC, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV};
 use crate::sys::{
-    EINTR, EINVAL, EPERM, O_CLOEXEC, O_DIRECTORY, O_PATH, O_WRONLY, close, exit, filesystem, nr, syscall,
+    EINTR, EINVAL, ENOSYS, EPERM, O_CLOEXEC, O_DIRECTORY, O_PATH, O_WRONLY, close, exit, filesystem, nr,
+    syscall,
 };
 use crate::wire::{self, Reader};
 use crate::{Done, In, State, identity, process};
@@ -93,6 +94,17 @@ pub fn memory_policy(mut fields: Reader) -> Done {
     // The kernel takes one bit less than it is told of.
     let bits = nodes.len() * 8 + 1;
     syscall!(nr::SET_MEMPOLICY, mode, nodes.as_ptr(), bits).within(wire::CALL_SET_MEMPOLICY).map(drop)
+}
+
+/// Keys of the host program are found by whoever has its session keyring, also from inside. The new one has no name, by
+/// which others could join it.
+pub fn session_keyring() -> Done {
+    const KEYCTL_JOIN_SESSION_KEYRING: usize = 1;
+    match syscall!(nr::KEYCTL, KEYCTL_JOIN_SESSION_KEYRING, 0) {
+        // Without CONFIG_KEYS there are no keys.
+        Ok(_) | Err(ENOSYS) => Ok(()),
+        Err(errno) => Err(errno).within(wire::CALL_KEYCTL),
+    }
 }
 
 /// From the load on every call is up to the filter. Profiles with a listener let read(2) and write(2) through, which is

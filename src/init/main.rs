@@ -254,6 +254,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::AFFINITY => attributes::affinity(fields)?,
         wire::PERSONALITY => attributes::personality(fields)?,
         wire::MEMORY_POLICY => attributes::memory_policy(fields)?,
+        wire::SESSION_KEYRING => attributes::session_keyring()?,
         wire::ENTER_TIME => attributes::enter_time(state, fields)?,
         wire::SECCOMP_LISTENER => attributes::seccomp_listener(state, fields)?,
         wire::TERMINAL => terminal::open(state, fields)?,

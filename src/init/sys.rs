@@ -19,6 +19,7 @@ pub const ENOTDIR: Errno = Errno(20);
 pub const EINVAL: Errno = Errno(22);
 pub const EXDEV: Errno = Errno(18);
 pub const ENAMETOOLONG: Errno = Errno(36);
+pub const ENOSYS: Errno = Errno(38);
 pub const ECONNABORTED: Errno = Errno(103);
 
 #[cfg(target_arch = "x86_64")]
@@ -142,6 +143,7 @@ pub mod nr {
     pub const WRITE: usize = 1;
     pub const PERSONALITY: usize = 135;
     pub const SET_MEMPOLICY: usize = 238;
+    pub const KEYCTL: usize = 250;
     pub const SCHED_SETAFFINITY: usize = 203;
     pub const IOPRIO_SET: usize = 251;
     pub const SCHED_SETATTR: usize = 314;
@@ -224,6 +226,7 @@ pub mod nr {
     pub const WRITE: usize = 64;
     pub const PERSONALITY: usize = 92;
     pub const SET_MEMPOLICY: usize = 237;
+    pub const KEYCTL: usize = 219;
     pub const SCHED_SETAFFINITY: usize = 122;
     pub const IOPRIO_SET: usize = 30;
     pub const SCHED_SETATTR: usize = 274;

@@ -178,6 +178,8 @@ operations! {
     PERSONALITY = 44,
     /// set_mempolicy(2): mode and flags, the nodes as a string of bits.
     MEMORY_POLICY = 130,
+    /// Leave the session keyring of the host program for a new one without a name, where the kernel has any.
+    SESSION_KEYRING = 150,
     /// Enter the time namespace that was made for children: slot of a proc.
     ENTER_TIME = 45,
     /// Load a system call filter that has a listener, and wait until the library has taken that: flags, the program as a
@@ -294,6 +296,7 @@ calls! {
     CALL_PERSONALITY = 54: "personality",
     CALL_READ = 55: "read",
     CALL_SET_MEMPOLICY = 56: "set_mempolicy",
+    CALL_KEYCTL = 150: "keyctl(KEYCTL_JOIN_SESSION_KEYRING)",
 
     CALL_FCHOWN = 60: "fchownat",
     CALL_UNLINK = 61: "unlinkat",

@@ -15,6 +15,7 @@ use super::{NodeUser, Proc};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spawn::{InitImage, make_own_user_namespace};
 use crate::spec::{IdMapping, IdMappings, PidMode, PodSpec, user};
+use crate::sys::namespace::Kind;
 use crate::sys::{thread, worker};
 
 /// See the [module documentation](self).
@@ -191,13 +192,11 @@ impl Realm {
     }
 }
 
-/// Whether this program is in the machine's own user namespace, which has this number at every start (`USER_NS_INIT_INO`
-/// of linux/nsfs.h).
+/// Whether this program is in the machine's own user namespace.
 pub(super) fn is_machines() -> Result<bool> {
-    const MACHINES: u64 = 0xefff_fffd;
     let stat =
         nix::sys::stat::stat("/proc/thread-self/ns/user").step("look at", "this program's user namespace")?;
-    Ok(stat.st_ino == MACHINES)
+    Ok(stat.st_ino == Kind::User.machines())
 }
 
 fn own_mounts() -> Result<()> {

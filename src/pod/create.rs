@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
+use super::given::{self, Given};
 use super::pins::{self, PodPins};
 use super::state::{self, PodState};
 use super::user::{self, UserNamespace};
@@ -167,14 +168,7 @@ fn make_shared(
         (Kind::Uts, &spec.namespaces.uts),
     ];
     // Whatever is the host's is opened while this thread is still there.
-    let mut given = Vec::new();
-    for (kind, mode) in modes {
-        if let NamespaceMode::Path(path) = mode {
-            let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-            let fd = openat(AT_FDCWD, path, flags, Mode::empty()).step("open", path.display())?;
-            given.push((kind, path, fd));
-        }
-    }
+    let given = given::open(node, spec, &modes)?;
     let new: Vec<Kind> =
         modes.iter().filter(|(_, mode)| **mode == NamespaceMode::Pod).map(|(kind, _)| *kind).collect();
     let user = match &spec.namespaces.user {
@@ -197,21 +191,20 @@ fn make_shared(
             }
         }
     }
-    for (kind, path, fd) in &given {
-        setns(fd, kind.flag()).step(format!("join the {} namespace at", kind.word()), path.display())?;
-    }
-    if spec.namespaces.uts == NamespaceMode::Pod {
+    given.iter().try_for_each(Given::join)?;
+    // A namespace that is given has names already.
+    if spec.namespaces.uts == NamespaceMode::Pod || spec.hostname.is_some() {
         let hostname = spec.effective_hostname();
         nix::unistd::sethostname(&hostname).step("set the host name to", &hostname)?;
-        if let Some(domainname) = &spec.domainname {
-            uts::set_domainname(domainname).step("set the domain name to", domainname)?;
-        }
+    }
+    if let Some(domainname) = &spec.domainname {
+        uts::set_domainname(domainname).step("set the domain name to", domainname)?;
     }
     if spec.namespaces.network == NamespaceMode::Pod {
         loopback::up().step("bring up", "the loopback interface")?;
     }
     *devices = leaving.map(|leaving| leaving.enter(&node.0.proc)).transpose()?;
-    set_sysctls(node, spec, user.as_ref())?;
+    set_sysctls(node, spec, user.as_ref(), &given)?;
     if spec.namespaces.ipc != NamespaceMode::Host {
         let locked = attr::NOSUID | attr::NODEV | attr::NOEXEC;
         let size = CString::new(spec.shm_size.to_string()).expect("digits have no NUL");
@@ -295,15 +288,18 @@ fn make_ipc(node: &Node, shm: BorrowedFd<'_>, spec: &PodSpec, user: Option<&User
     })
 }
 
-/// Sets each kernel parameter in the namespace that this thread is in. What belongs to a namespace that is not the
-/// pod's was refused before.
-fn set_sysctls(node: &Node, spec: &PodSpec, user: Option<&UserNamespace>) -> Result<()> {
+/// Sets each kernel parameter in the namespace that this thread is in. What belongs to a namespace of the host was refused
+/// before.
+fn set_sysctls(node: &Node, spec: &PodSpec, user: Option<&UserNamespace>, given: &[Given<'_>]) -> Result<()> {
     let mut refused = Vec::new();
     for (name, value) in &spec.sysctls {
-        debug_assert!(matches!(
-            sysctl_namespace(name),
-            Some(SysctlNamespace::Network | SysctlNamespace::Ipc)
-        ));
+        let owner = sysctl_namespace(name);
+        debug_assert!(owner.is_some());
+        if owner == Some(SysctlNamespace::Uts) {
+            // By its call: the file in proc belongs to root of the machine, whoever owns the namespace.
+            uts::set_domainname(value).step("set the domain name to", value)?;
+            continue;
+        }
         match node.0.proc.set_sysctl(name, value) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied && user.is_some() => {
                 refused.push((name.as_str(), value.as_str()));
@@ -312,7 +308,9 @@ fn set_sysctls(node: &Node, spec: &PodSpec, user: Option<&UserNamespace>) -> Res
         }
     }
     let Some(space) = user.filter(|_| !refused.is_empty()) else { return Ok(()) };
-    let find = |kind: Kind| space.new.iter().find(|(new, _)| *new == kind).map(|(_, namespace)| namespace);
+    let given = given.iter().map(|given| (given.kind, &given.namespace));
+    let all: Vec<_> = space.new.iter().map(|(kind, new)| (*kind, new)).chain(given).collect();
+    let find = |kind: Kind| all.iter().find(|(of, _)| *of == kind).map(|(_, namespace)| *namespace);
     let kinds = [find(Kind::Network).is_some(), find(Kind::Ipc).is_some()];
     user::set_sysctls(node, kinds, &refused, |kind| {
         let namespace = if kind == Kind::User { Some(&space.namespace) } else { find(kind) };

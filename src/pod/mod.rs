@@ -2,6 +2,7 @@
 
 mod borrowed;
 mod create;
+mod given;
 mod handle;
 mod helper;
 pub mod ipc;

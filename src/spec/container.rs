@@ -132,6 +132,11 @@ pub struct ContainerSpec {
     /// The processors that the process may use; the calling program's unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_affinity: Option<CpuAffinity>,
+    /// The processors that programs may use which are executed in the container and say none themselves; those of
+    /// [`cpu_affinity`](Self::cpu_affinity) unless given. It does not concern the container's own process
+    /// (`process.execCPUAffinity` of the OCI specification).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec_cpu_affinity: Option<CpuAffinity>,
     /// The execution domain; the calling program's unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
@@ -195,6 +200,7 @@ impl ContainerSpec {
             scheduler: None,
             io_priority: None,
             cpu_affinity: None,
+            exec_cpu_affinity: None,
             personality: None,
             memory_policy: None,
             time: TimeNamespace::Host,

@@ -232,7 +232,8 @@ impl ExecSpec {
         spec.scheduler = self.scheduler.clone();
         spec.io_priority = self.io_priority;
         spec.oom_score_adj = self.oom_score_adj.or(spec.oom_score_adj);
-        spec.cpu_affinity = self.cpu_affinity.clone().or(spec.cpu_affinity);
+        let affinity = spec.exec_cpu_affinity.take().or(spec.cpu_affinity);
+        spec.cpu_affinity = self.cpu_affinity.clone().or(affinity);
         let security = &mut spec.security;
         if let Some(capabilities) = &self.capabilities {
             security.capabilities = capabilities.clone();

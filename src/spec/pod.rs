@@ -27,16 +27,22 @@ pub struct PodSpec {
     /// For whoever made the pod; the library only keeps them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The host name. When `None`: the first 63 bytes of the name, less trailing `-` and `.`, as Kubernetes does.
+    /// The host name. When `None`: the first 63 bytes of the name, less trailing `-` and `.`, as Kubernetes does; or, in a
+    /// UTS namespace that is given by its path, the one that is there. Such a namespace gets the name unless it is the
+    /// machine's or this program's own: that is refused when the pod is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// The NIS domain name, see setdomainname(2).
+    /// The NIS domain name, see setdomainname(2); in a namespace that is given as for [`hostname`](Self::hostname).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
     /// Whether containers get `/etc/hostname` and `/etc/hosts` that fit the pod, mounted over their own.
     #[serde(default)]
     pub hostname_files: bool,
-    /// Kernel parameters of the pod's own namespaces, by their dotted names (`net.ipv4.tcp_syncookies`).
+    /// Kernel parameters of the pod's network and IPC namespaces by their names (`net.ipv4.tcp_syncookies`), and
+    /// `kernel.domainname`. A namespace may be the pod's own or one that is given by its path, which must be neither the
+    /// machine's nor this program's: that is refused when the pod is made. What a given one is set stays with it. As in
+    /// sysctl(8) a name may also be written with slashes, and then with dots in its parts
+    /// (`net/ipv4/conf/eth0.5/forwarding`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
     /// Where each namespace comes from.

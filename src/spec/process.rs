@@ -337,6 +337,20 @@ pub(super) fn number_mask(list: &str, limit: u32) -> std::result::Result<Vec<u8>
     Ok(mask)
 }
 
+impl CpuAffinity {
+    fn validate(&self, name: &str) -> Result<()> {
+        for (field, list) in [("initial", &self.initial), ("final", &self.at_exec)] {
+            if let Some(list) = list {
+                // Every number once, alone: no more bytes than that can mean anything.
+                let long = list.len() > MAX_PROCESSORS as usize * 5;
+                let wrong = if long { Err("is too long".into()) } else { cpu_mask(list) };
+                wrong.map_err(|why| Error::invalid(format!("{name}.{field}"), why))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl ContainerSpec {
     /// Sets [`oom_score_adj`](Self::oom_score_adj).
     pub fn oom_score_adj(mut self, adjustment: i32) -> Self {
@@ -359,6 +373,12 @@ impl ContainerSpec {
     /// Sets the processors that the program may use, a list such as `0-3,8`.
     pub fn cpu_affinity(mut self, processors: impl Into<String>) -> Self {
         self.cpu_affinity.get_or_insert_default().at_exec = Some(processors.into());
+        self
+    }
+
+    /// Sets the processors that programs executed in the container may use, a list such as `0-3,8`.
+    pub fn exec_cpu_affinity(mut self, processors: impl Into<String>) -> Self {
+        self.exec_cpu_affinity.get_or_insert_default().at_exec = Some(processors.into());
         self
     }
 
@@ -387,15 +407,10 @@ impl ContainerSpec {
         if let Some(IoPriority { priority: priority @ 8.., .. }) = self.io_priority {
             return Err(Error::invalid("ioPriority.priority", format!("{priority} is not 0 to 7")));
         }
-        if let Some(affinity) = &self.cpu_affinity {
-            for (field, list) in [("initial", &affinity.initial), ("final", &affinity.at_exec)] {
-                if let Some(list) = list {
-                    // Every number once, alone: no more bytes than that can mean anything.
-                    let long = list.len() > MAX_PROCESSORS as usize * 5;
-                    let wrong = if long { Err("is too long".into()) } else { cpu_mask(list) };
-                    wrong.map_err(|why| Error::invalid(format!("cpuAffinity.{field}"), why))?;
-                }
-            }
+        for (name, affinity) in
+            [("cpuAffinity", &self.cpu_affinity), ("execCpuAffinity", &self.exec_cpu_affinity)]
+        {
+            affinity.as_ref().map_or(Ok(()), |affinity| affinity.validate(name))?;
         }
         if let Some(policy) = &self.memory_policy {
             policy.validate()?;
@@ -457,6 +472,7 @@ mod tests {
             (scheduled(Scheduler::new(Idle).flag(SchedulerFlag::Reclaim)), "scheduler.flags"),
             (spec().io_priority(IoPriorityClass::Idle, 8), "ioPriority.priority"),
             (spec().cpu_affinity("0-x"), "cpuAffinity.final"),
+            (spec().exec_cpu_affinity("0-x"), "execCpuAffinity.final"),
             (spec().time(TimeNamespace::Path("ns".into())), "time.path"),
             (
                 spec().time(TimeNamespace::New(TimeOffsets {

@@ -136,6 +136,10 @@ pub struct MemoryResources {
     /// `memory.max`: above it the OOM killer acts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<Limit>,
+    /// Whether a change of a cgroup with processes refuses a [`max`](Self::max) that is not above what is in use, instead of
+    /// letting the kernel reclaim and kill down to it (OCI runtime-spec, `checkBeforeUpdate`). Off unless said otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub check_before_update: bool,
     /// `memory.high`: above it the kernel throttles and reclaims.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub high: Option<Limit>,

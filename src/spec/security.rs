@@ -37,6 +37,11 @@ pub struct Security {
     /// the label in that. At most 255 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount_label: Option<String>,
+    /// Whether the container has the session keyring of the calling thread, and with it every key in there, see
+    /// session-keyring(7). Off unless said otherwise: the container has a new one without a name, and each program that is
+    /// executed in it one of its own. What is created counts for the quota of keys of the calling program's user.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub inherit_session_keyring: bool,
 }
 
 /// The masked paths of containerd 2.
@@ -68,6 +73,7 @@ impl Default for Security {
             apparmor_profile: None,
             selinux_label: None,
             mount_label: None,
+            inherit_session_keyring: false,
         }
     }
 }
@@ -100,6 +106,12 @@ impl Security {
     /// Sets [`selinux_label`](Self::selinux_label).
     pub fn selinux_label(mut self, label: impl Into<String>) -> Self {
         self.selinux_label = Some(label.into());
+        self
+    }
+
+    /// Sets [`inherit_session_keyring`](Self::inherit_session_keyring).
+    pub fn inherit_session_keyring(mut self, on: bool) -> Self {
+        self.inherit_session_keyring = on;
         self
     }
 

@@ -36,6 +36,7 @@ fn resources() -> impl Strategy<Value = Resources> {
     });
     let memory = (of(limit()), of(limit()), of(limit()), of(limit()), of(limit()), of(any::<bool>()))
         .prop_map(|(max, high, low, min, swap_max, oom_group)| MemoryResources {
+            check_before_update: max.is_some() && oom_group.is_some(),
             max,
             high,
             low,
@@ -265,13 +266,14 @@ fn security() -> impl Strategy<Value = Security> {
     );
     let seccomp = process::seccomp();
     let labels = (of(any::<String>()), of(any::<String>()), of(any::<String>()));
-    (capabilities, any::<bool>(), seccomp, vec(path(), 0..3), vec(path(), 0..3), labels).prop_map(
-        |(capabilities, no_new_privileges, seccomp, masked_paths, readonly_paths, labels)| Security {
+    (capabilities, any::<[bool; 2]>(), seccomp, vec(path(), 0..3), vec(path(), 0..3), labels).prop_map(
+        |(capabilities, [no_new_privileges, keys], seccomp, masked_paths, readonly_paths, labels)| Security {
             masked_paths,
             readonly_paths,
             apparmor_profile: labels.0,
             selinux_label: labels.1,
             mount_label: labels.2,
+            inherit_session_keyring: keys,
             ..Security::default()
                 .capabilities(capabilities)
                 .no_new_privileges(no_new_privileges)

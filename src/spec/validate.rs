@@ -70,11 +70,12 @@ impl PodSpec {
         {
             return Err(Error::invalid("domainname", "must be 1 to 64 bytes without NUL and newline"));
         }
-        if self.namespaces.uts != NamespaceMode::Pod && (self.hostname.is_some() || self.domainname.is_some())
+        if self.namespaces.uts == NamespaceMode::Host
+            && (self.hostname.is_some() || self.domainname.is_some())
         {
             return Err(Error::invalid(
                 "hostname",
-                "a host or domain name needs a UTS namespace of the pod's own; the given one belongs to others",
+                "a host or domain name needs a UTS namespace that is not the host's; it would change that of others",
             ));
         }
         if let PidMode::Target(_) = self.namespaces.pid {
@@ -141,35 +142,6 @@ impl PodSpec {
             crate::cgroup::check_path(path)?;
         }
         labels(self.labels.iter().chain(&self.annotations))?;
-        Ok(())
-    }
-
-    fn validate_sysctls(&self) -> Result<()> {
-        for (name, value) in &self.sysctls {
-            let field = format!("sysctls[{name:?}]");
-            let owned = match sysctl_namespace(name) {
-                Some(SysctlNamespace::Network) => self.namespaces.network == NamespaceMode::Pod,
-                Some(SysctlNamespace::Ipc) => self.namespaces.ipc == NamespaceMode::Pod,
-                None => {
-                    return Err(Error::invalid(
-                        field,
-                        "is not a kernel parameter of a network or IPC namespace; it would change the whole machine",
-                    ));
-                }
-            };
-            if !owned {
-                return Err(Error::invalid(
-                    field,
-                    "belongs to a namespace that is not the pod's own; it would change that of others",
-                ));
-            }
-            if value.is_empty() || value.len() > 4095 || value.contains(['\0', '\n']) {
-                return Err(Error::invalid(
-                    field,
-                    "the value must be 1 to 4095 bytes without NUL and newline",
-                ));
-            }
-        }
         Ok(())
     }
 }

@@ -48,6 +48,20 @@ impl Kind {
         }
     }
 
+    /// The inode number of the machine's own, where every kernel gives it the same, or those that do not give it to no
+    /// other (`enum init_ns_ino` of linux/nsfs.h).
+    pub(crate) fn machines(self) -> u64 {
+        match self {
+            Kind::Ipc => 0xefff_ffff,
+            Kind::Uts => 0xefff_fffe,
+            Kind::User => 0xefff_fffd,
+            Kind::Pid => 0xefff_fffc,
+            Kind::Cgroup => 0xefff_fffb,
+            Kind::Network => 0xefff_fff9,
+            Kind::Mount => 0xefff_fff8,
+        }
+    }
+
     /// The flag of unshare(2), setns(2) and clone(2).
     pub(crate) fn flag(self) -> CloneFlags {
         match self {

@@ -25,6 +25,7 @@ fn make(options: &Options, create: &Create, foreground: bool) -> Outcome<Contain
         spec.stdio = inherited_streams();
     }
     spec.preserved_fds = inherited(create.preserve_fds)?;
+    spec.security.inherit_session_keyring = create.no_new_keyring;
     let node = store::node(options)?;
     let pod = node.create_pod(&pod_spec).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists if store::find_in(&node, &create.id).is_ok_and(|found| found.is_some()) => {
@@ -248,7 +249,7 @@ pub fn spec(bundle: &Path) -> Outcome {
         terminals.push("gid=5");
     }
     let config = json!({
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.3.0",
         "process": {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },

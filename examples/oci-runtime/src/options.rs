@@ -124,7 +124,7 @@ pub struct Create {
     /// Refused: a container always gets a root of its own
     #[arg(long)]
     pub no_pivot: bool,
-    /// Accepted: no session keyring is ever made
+    /// Leave the caller's session keyring to the container, instead of a new one
     #[arg(long)]
     pub no_new_keyring: bool,
     /// Further descriptors for the container, from 3 on

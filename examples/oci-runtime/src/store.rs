@@ -131,7 +131,7 @@ impl Found {
         };
         let annotations = self.container.as_ref().map(|container| container.spec().annotations.clone());
         Ok(json!({
-            "ociVersion": "1.2.0",
+            "ociVersion": "1.3.0",
             "id": self.id(),
             "pid": pid,
             "status": status,

@@ -99,6 +99,7 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::UNSHARE
         }
         Step::Setsid => wire::SETSID,
+        Step::SessionKeyring => wire::SESSION_KEYRING,
         Step::Umask(mask) => {
             w.u32(*mask);
             wire::UMASK

@@ -235,6 +235,7 @@ pub(crate) enum Step {
         mask: Vec<u8>,
         policy: MemoryPolicy,
     },
+    SessionKeyring,
     UnshareTime,
     JoinTime {
         slot: Slot,
@@ -372,6 +373,15 @@ impl Step {
                 "in a user namespace it takes a network namespace of the pod's own, and a machine where nothing covers \
                  parts of /sys",
             ),
+            (Step::SessionKeyring, Errno::EDQUOT) => Some(
+                "the user's quota of keys is used up, see kernel.keys.maxkeys and, for root, kernel.keys.root_maxkeys",
+            ),
+            (Step::SessionKeyring, Errno::EPERM | Errno::EACCES) => Some(
+                "a system call filter that this program is under may forbid keyctl(2); inheritSessionKeyring does without",
+            ),
+            (Step::WriteProc { path: "self/attr/keycreate", .. }, Errno::EINVAL) => {
+                Some("the policy has no such label")
+            }
             (Step::UnshareTime, Errno::EINVAL) => Some("this kernel has no time namespaces (CONFIG_TIME_NS)"),
             (Step::Twin { .. } | Step::EnterPid, Errno::EAGAIN) => Some(
                 "a limit of processes is reached; while a container is made in a user namespace it has three",
@@ -544,6 +554,7 @@ impl fmt::Display for Step {
                 }
                 policy.flags.iter().try_for_each(|flag| write!(f, ", {flag:?}"))
             }
+            Step::SessionKeyring => write!(f, "make a session keyring"),
             Step::UnshareTime => write!(f, "make a time namespace"),
             Step::JoinTime { .. } => write!(f, "join the time namespace"),
             Step::EnterTime { .. } => write!(f, "enter the time namespace"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Capability, Spec};
 use serde_json::Value;
 
-use super::{container, model, pod, wrong};
+use super::{container, model, pod, process, unknown, unsupported, wrong};
 use crate::error::{Context, Result};
 use crate::spec::{ContainerSpec, PodSpec};
 
@@ -18,8 +18,9 @@ const MAX_CONFIG: u64 = 8 << 20;
 /// A bundle whose configuration was read once, for the pod and the container of it.
 ///
 /// What the specification wants a warning for instead of an error is left out of the configuration and told by
-/// [`warnings`](Self::warnings): names of capabilities that nobody knows (`process.capabilities`). With
-/// [`ContainerSpec::from_bundle`] that is an error as well.
+/// [`warnings`](Self::warnings): names of capabilities that nobody knows (`process.capabilities`), ambient capabilities that
+/// are not permitted and inheritable as well, which the kernel does not give, and fields that nobody knows. With
+/// [`ContainerSpec::from_bundle`] all of that is an error.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     path: PathBuf,
@@ -55,8 +56,16 @@ impl Bundle {
 
     fn read(text: &str, path: PathBuf) -> Result<Bundle> {
         let mut json: Value = serde_json::from_str(text).map_err(|error| wrong(CONFIG, error.to_string()))?;
-        let warnings = drop_unknown_capabilities(&mut json);
-        Ok(Bundle { path, config: model(json.clone())?, json, warnings })
+        if json.get("freebsd").is_some_and(|value| !value.is_null()) {
+            return Err(unsupported("freebsd", "is for another system"));
+        }
+        let mut warnings = drop_unknown_capabilities(&mut json);
+        let config = model(json.clone())?;
+        let known = serde_json::to_value(&config).map_err(|error| wrong(CONFIG, error.to_string()))?;
+        let unknown = unknown::keys(&json, &known);
+        warnings.extend(unknown.iter().map(|key| format!("{key} is no field that is known here")));
+        warnings.extend(ambient_that_are_not_given(&config));
+        Ok(Bundle { path, config, json, warnings })
     }
 
     /// The same, where a warning is an error.
@@ -64,7 +73,7 @@ impl Bundle {
         let bundle = Self::open(path)?;
         match bundle.warnings.first() {
             None => Ok(bundle),
-            Some(warning) => Err(wrong("process.capabilities", warning.clone())),
+            Some(warning) => Err(wrong(CONFIG, warning.clone())),
         }
     }
 
@@ -142,6 +151,20 @@ fn drop_unknown_capabilities(json: &mut Value) -> Vec<String> {
     warnings
 }
 
+fn ambient_that_are_not_given(config: &Spec) -> Option<String> {
+    let asked = config.process().as_ref()?.capabilities().as_ref()?;
+    let given = process::capabilities(Some(asked)).ok()?.ambient;
+    let lost = asked.ambient().iter().flatten().filter(|capability| {
+        let known = process::same::<crate::spec::Capability>("process.capabilities.ambient", capability);
+        known.is_ok_and(|capability| !given.contains(capability))
+    });
+    let mut names: Vec<String> = lost.map(|name| format!("CAP_{name}")).collect();
+    names.sort();
+    (!names.is_empty()).then(|| {
+        format!("{} in ambient must be permitted and inheritable as well, and is left out", names.join(", "))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -194,8 +217,9 @@ mod tests {
         assert_eq!(bundle.json()["process"]["scheduler"]["flags"][0], "SCHED_FLAG_RESET_ON_FORK");
         assert_eq!(
             (bundle.warnings().len(), &bundle.json()["process"]["capabilities"]["bounding"]),
-            (1, &json!([]))
+            (2, &json!([]))
         );
+        assert!(bundle.warnings()[1].starts_with("com.example is no field"), "{:?}", bundle.warnings());
         for wrong in ["", "[", "7", &" ".repeat(9 << 20)] {
             assert_eq!(Bundle::parse(wrong, "/").unwrap_err().kind(), crate::ErrorKind::InvalidSpec);
         }
@@ -212,5 +236,96 @@ mod tests {
         assert!(
             Bundle::open(self::bundle(r#""bounding": ["CAP_KILL"]"#).path()).unwrap().warnings().is_empty()
         );
+    }
+
+    fn open(text: &str) -> Result<Bundle> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(CONFIG), text).unwrap();
+        Bundle::open(dir.path())
+    }
+
+    #[test]
+    fn fields_that_nobody_knows_are_told_and_left_out() {
+        let dir = bundle(r#""bounding": []"#);
+        let text = std::fs::read_to_string(dir.path().join(CONFIG)).unwrap();
+        let text = text.replace(r#""cwd": "/","#, r#""cwd": "/", "cpuAffinity": "0", "nothing": null,"#);
+        let text = text.replace(r#"{"type": "mount"}"#, r#"{"type": "mount", "pth": "/x"}"#);
+        let bundle =
+            open(&text.replacen('{', r#"{"annotations": {"any.key": "is known"}, "extra": {"a": 1},"#, 1));
+        let warnings = bundle.unwrap().warnings().join("\n");
+        let paths = ["extra", "linux.namespaces[0].pth", "process.cpuAffinity"];
+        assert_eq!(warnings, paths.map(|path| format!("{path} is no field that is known here")).join("\n"));
+        std::fs::write(dir.path().join(CONFIG), &text).unwrap();
+        let error = ContainerSpec::from_bundle(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("linux.namespaces[0].pth"), "{error}");
+        let error = open(&text.replacen('{', r#"{"freebsd": {},"#, 1)).unwrap_err();
+        assert!(error.to_string().contains("freebsd"), "{error}");
+    }
+
+    #[test]
+    fn ambient_capabilities_that_are_not_given_are_told() {
+        let all = r#""bounding": ["CAP_CHOWN", "CAP_KILL"], "permitted": ["CAP_CHOWN", "CAP_KILL"],
+            "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]"#;
+        let dir = bundle(all);
+        let bundle = Bundle::open(dir.path()).unwrap();
+        let warnings = bundle.warnings().join("\n");
+        assert!(warnings.starts_with("CAP_CHOWN in ambient"), "{warnings}");
+        assert_eq!(bundle.container().unwrap().security.capabilities.ambient.bits(), 1 << 5);
+        let dir = self::bundle(&all.replace(r#", "CAP_CHOWN"]"#, "]").replace(r#""CAP_CHOWN", "#, ""));
+        assert!(Bundle::open(dir.path()).unwrap().warnings().is_empty());
+    }
+
+    /// No field of the specification is taken for an unknown one. (Two of `linux.intelRdt`, which is refused anyway, have
+    /// other names in the model.)
+    #[test]
+    fn the_whole_specification_is_known() {
+        let id = r#"[{"containerID": 0, "hostID": 1, "size": 1}]"#;
+        let rates = r#"[{"major": 8, "minor": 0, "rate": 5}]"#;
+        let hook = r#"[{"path": "/bin/true", "args": ["true"], "env": ["A=b"], "timeout": 5}]"#;
+        let text = format!(
+            r#"{{"ociVersion": "1.3.0", "hostname": "a", "domainname": "b", "annotations": {{"a.b": "c"}},
+            "root": {{"path": "rootfs", "readonly": true}},
+            "mounts": [{{"destination": "/a", "type": "bind", "source": "/b", "options": ["bind"],
+                "uidMappings": {id}, "gidMappings": {id}}}],
+            "process": {{"terminal": true, "consoleSize": {{"height": 1, "width": 2}}, "cwd": "/", "args": ["a"],
+                "env": ["A=b"], "user": {{"uid": 1, "gid": 2, "umask": 18, "additionalGids": [3]}},
+                "capabilities": {{"bounding": [], "effective": [], "inheritable": [], "permitted": [], "ambient": []}},
+                "rlimits": [{{"type": "RLIMIT_CORE", "soft": 1, "hard": 2}}], "noNewPrivileges": true,
+                "apparmorProfile": "a", "oomScoreAdj": 1, "selinuxLabel": "b",
+                "scheduler": {{"policy": "SCHED_OTHER", "nice": 1, "priority": 0,
+                    "flags": ["SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_DL_OVERRUN"], "runtime": 1, "deadline": 2,
+                    "period": 3}},
+                "ioPriority": {{"class": "IOPRIO_CLASS_BE", "priority": 1}},
+                "execCPUAffinity": {{"initial": "0", "final": "0"}}}},
+            "hooks": {{"prestart": {hook}, "createRuntime": {hook}, "createContainer": {hook}, "startContainer": {hook},
+                "poststart": {hook}, "poststop": {hook}}},
+            "linux": {{"namespaces": [{{"type": "user", "path": "/a"}}], "uidMappings": {id}, "gidMappings": {id},
+                "timeOffsets": {{"boottime": {{"secs": 1, "nanosecs": 2}}}}, "cgroupsPath": "/a",
+                "netDevices": {{"eth0": {{"name": "a"}}}},
+                "devices": [{{"path": "/dev/a", "type": "c", "major": 1, "minor": 2, "fileMode": 438, "uid": 1, "gid": 2}}],
+                "resources": {{"unified": {{"a.b": "c"}},
+                    "devices": [{{"allow": true, "type": "c", "major": 1, "minor": 2, "access": "r"}}],
+                    "memory": {{"limit": 1, "reservation": 2, "swap": 3, "kernel": 4, "kernelTCP": 5, "swappiness": 6,
+                        "disableOOMKiller": true, "useHierarchy": true, "checkBeforeUpdate": true}},
+                    "cpu": {{"shares": 1, "quota": 2, "burst": 3, "period": 4, "realtimeRuntime": 5, "realtimePeriod": 6,
+                        "cpus": "0", "mems": "0", "idle": 1}},
+                    "blockIO": {{"weight": 10, "leafWeight": 10,
+                        "weightDevice": [{{"major": 8, "minor": 0, "weight": 10, "leafWeight": 10}}],
+                        "throttleReadBpsDevice": {rates}, "throttleWriteBpsDevice": {rates},
+                        "throttleReadIOPSDevice": {rates}, "throttleWriteIOPSDevice": {rates}}},
+                    "hugepageLimits": [{{"pageSize": "2MB", "limit": 1}}],
+                    "network": {{"classID": 1, "priorities": [{{"name": "a", "priority": 1}}]}},
+                    "pids": {{"limit": 1}}, "rdma": {{"mlx5_1": {{"hcaHandles": 1, "hcaObjects": 2}}}}}},
+                "intelRdt": {{"closID": "a", "schemata": ["b"], "l3CacheSchema": "c", "memBwSchema": "d",
+                    "enableMonitoring": true}},
+                "memoryPolicy": {{"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}},
+                "seccomp": {{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 1, "architectures": ["SCMP_ARCH_X86"],
+                    "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/a", "listenerMetadata": "b",
+                    "syscalls": [{{"names": ["a"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1,
+                        "args": [{{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_EQ"}}]}}]}},
+                "rootfsPropagation": "slave", "maskedPaths": ["/a"], "readonlyPaths": ["/b"], "mountLabel": "c",
+                "personality": {{"domain": "LINUX", "flags": []}}}}}}"#
+        );
+        assert_eq!(open(&text).unwrap().warnings(), [""; 0]);
     }
 }

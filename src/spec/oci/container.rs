@@ -84,11 +84,19 @@ fn import_linux(linux: &Linux, container: &mut ContainerSpec) -> Result<()> {
         container.rootfs_propagation_recursive = recursive;
     }
     for (index, device) in linux.devices().iter().flatten().enumerate() {
+        let field = format!("linux.devices[{index}]");
+        let device = import_device(&field, device)?;
         // The fresh /dev has it, as a link to that of the container's own terminals.
-        if device.path() == Path::new("/dev/ptmx") {
+        if device.path == Path::new("/dev/ptmx") {
+            if (device.kind, device.major, device.minor) != (DeviceKind::Char, 5, 2) {
+                return Err(unsupported(
+                    field,
+                    "/dev/ptmx is that of the container's own terminals (a character device, 5:2)",
+                ));
+            }
             continue;
         }
-        container.devices.push(import_device(&format!("linux.devices[{index}]"), device)?);
+        container.devices.push(device);
     }
     if let Some(given) = linux.resources() {
         container.resources = resources::import(given)?;
@@ -224,11 +232,25 @@ fn import_device(field: &str, device: &LinuxDevice) -> Result<Device> {
         }
     };
     if let Some(mode) = device.file_mode() {
-        // Some write the type of the file, too.
-        imported = imported.mode(mode & 0o777);
+        let kind = imported.kind;
+        imported = imported.mode(permissions(mode, kind).ok_or_else(|| {
+            let why = format!("{mode:#o} has more than permissions and the type of the device");
+            unsupported(format!("{field}.fileMode"), why)
+        })?);
     }
     debug_assert!(imported.kind != DeviceKind::Fifo || imported.major == 0);
     Ok(imported.owner(device.uid().unwrap_or_default(), device.gid().unwrap_or_default()))
+}
+
+/// Some write the type of the file, too: as stat(2) has it, or as Go does.
+fn permissions(mode: u32, kind: DeviceKind) -> Option<u32> {
+    const DEVICE: u32 = 1 << 26;
+    let of_go = match kind {
+        DeviceKind::Char => DEVICE | 1 << 21,
+        DeviceKind::Block => DEVICE,
+        DeviceKind::Fifo => 1 << 25,
+    };
+    [0, kind.file_type(), of_go].contains(&(mode & !0o777)).then_some(mode & 0o777)
 }
 
 fn import_rule(field: &str, rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {

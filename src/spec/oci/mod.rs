@@ -2,7 +2,7 @@
 //!
 //! One configuration describes a container with its namespaces. Here these belong to the pod:
 //! [`PodSpec::from_oci`] takes what concerns the pod, [`ContainerSpec::from_oci`] the rest. Every field is honoured or
-//! refused by its name; nothing is ignored.
+//! refused by its name. What the specification wants to be ignored is told by [`Bundle::warnings`].
 //!
 //! | in the configuration | becomes |
 //! | --- | --- |
@@ -21,6 +21,7 @@ mod hooks;
 mod pod;
 mod process;
 mod resources;
+mod unknown;
 
 use std::path::Path;
 
@@ -39,6 +40,8 @@ impl ContainerSpec {
     /// # Errors
     /// [`ErrorKind::InvalidSpec`] for what the configuration has wrong or this library cannot do, by name. A relative
     /// path is one: it is relative to a bundle, see [`from_bundle`](Self::from_bundle).
+    ///
+    /// Ambient capabilities that are not permitted and inheritable as well are left out, as the kernel does it.
     pub fn from_oci(spec: &Spec) -> Result<ContainerSpec> {
         container::import(spec, None)
     }
@@ -87,16 +90,8 @@ pub(crate) fn parse(text: &str) -> Result<Spec> {
     model(serde_json::from_str(text).map_err(|error| wrong("config.json", error.to_string()))?)
 }
 
-/// The configuration in the model of it.
+/// The configuration in the model of it. What that does not know is lost: see `unknown.rs`.
 fn model(mut json: serde_json::Value) -> Result<Spec> {
-    // Younger than the model of the configuration: what that does not know must not be lost.
-    const UNMODELLED: [&str; 2] = ["/linux/intelRdt/schemata", "/linux/intelRdt/enableMonitoring"];
-    if let Some(pointer) = UNMODELLED.iter().find(|pointer| json.pointer(pointer).is_some()) {
-        return Err(unsupported(
-            pointer.trim_start_matches('/').replace('/', "."),
-            "is not known to this library",
-        ));
-    }
     // The model spells two words differently from the specification.
     const MISSPELT: [(&str, &str); 2] = [
         ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),

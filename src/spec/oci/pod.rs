@@ -21,21 +21,14 @@ pub(super) fn import(name: String, spec: &Spec) -> Result<PodSpec> {
     pod.namespaces.user = user_namespace(linux)?;
     // Who wants other ids for files says so at the mount; the rest was prepared for these.
     pod.unmapped_mounts = !pod.namespaces.user.is_host();
-    let own_uts = pod.namespaces.uts == NamespaceMode::Pod;
     let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     pod.hostname = text(spec.hostname());
     pod.domainname = text(spec.domainname());
-    if !own_uts {
-        // A namespace that is given has its names, or gets them from whoever made it.
-        if matches!(pod.namespaces.uts, NamespaceMode::Host)
-            && (pod.hostname.is_some() || pod.domainname.is_some())
-        {
-            return Err(wrong(
-                "hostname",
-                "needs a UTS namespace in linux.namespaces: it would change the host's",
-            ));
-        }
-        (pod.hostname, pod.domainname) = (None, None);
+    if pod.namespaces.uts == NamespaceMode::Host && (pod.hostname.is_some() || pod.domainname.is_some()) {
+        return Err(wrong(
+            "hostname",
+            "needs a UTS namespace in linux.namespaces: it would change the host's",
+        ));
     }
     let Some(linux) = linux else { return Ok(pod) };
     pod.mount_label = text(linux.mount_label());

@@ -43,7 +43,7 @@ pub(super) fn import(process: &Process, into: &mut ContainerSpec) -> Result<()> 
         None => None,
         Some(scheduler) => Some(same("process.scheduler", scheduler)?),
     };
-    into.cpu_affinity = process.exec_cpu_affinity().as_ref().map(affinity);
+    into.exec_cpu_affinity = process.exec_cpu_affinity().as_ref().map(affinity);
     Ok(())
 }
 
@@ -73,7 +73,7 @@ impl ExecSpec {
         spec.oom_score_adj = whole.oom_score_adj;
         spec.scheduler = whole.scheduler;
         spec.io_priority = whole.io_priority;
-        spec.cpu_affinity = whole.cpu_affinity;
+        spec.cpu_affinity = whole.exec_cpu_affinity;
         Ok(spec)
     }
 }
@@ -102,7 +102,7 @@ fn user(user: &oci::User, umask: u32) -> Result<(User, u32)> {
 }
 
 /// All five sets as they are given; a set that is not is empty, and without any the process has no capability.
-fn capabilities(given: Option<&LinuxCapabilities>) -> Result<Capabilities> {
+pub(super) fn capabilities(given: Option<&LinuxCapabilities>) -> Result<Capabilities> {
     let set = |of: fn(&LinuxCapabilities) -> &Option<OciCapabilities>| {
         given
             .and_then(|given| of(given).as_ref())

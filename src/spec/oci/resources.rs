@@ -78,6 +78,7 @@ fn import_memory(memory: &LinuxMemory, imported: &mut Resources) -> Result<()> {
             return Err(wrong(field("swap"), "is memory and swap together: it cannot be below the limit"));
         }
     };
+    imported.memory.check_before_update = memory.check_before_update().unwrap_or_default();
     #[allow(deprecated, reason = "it is still in configurations")]
     let kernel = memory.kernel();
     for (name, value) in [("kernel", kernel), ("kernelTCP", memory.kernel_tcp())] {

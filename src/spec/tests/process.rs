@@ -47,7 +47,8 @@ pub(super) fn attributes(spec: ContainerSpec) -> impl Strategy<Value = Container
         move |(adjustment, scheduler, priority, affinity, (personality, policy), time)| {
             let mut spec = spec.clone();
             (spec.oom_score_adj, spec.scheduler, spec.io_priority) = (adjustment, scheduler, priority);
-            (spec.cpu_affinity, spec.personality, spec.time) = (affinity, personality, time);
+            (spec.cpu_affinity, spec.exec_cpu_affinity) = (affinity.clone(), affinity);
+            (spec.personality, spec.time) = (personality, time);
             spec.memory_policy = policy;
             spec
         },

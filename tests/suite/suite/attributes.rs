@@ -9,7 +9,7 @@ use pericarp::spec::{
     Capabilities, Capability, CapabilitySet, CpuAffinity, IoPriorityClass, Personality, PidMode, Scheduler,
     SchedulerFlag, SchedulerPolicy, Security, TimeNamespace, TimeOffset, TimeOffsets,
 };
-use pericarp::{ContainerSpec, ErrorKind, Mount, Pod, PodSpec, Rootfs};
+use pericarp::{ContainerSpec, ErrorKind, ExecSpec, Mount, Pod, PodSpec, Rootfs, Stdio};
 use serde::{Deserialize, Serialize};
 
 use crate::support::fixture::{facts, payload as payload_spec, rootfs, say};
@@ -329,6 +329,26 @@ fn processors_are_those_of_the_list() -> Outcome {
     };
     assert_eq!(with(&one, None).processors, one);
     assert_eq!(with(&one, Some(&all)).processors, all);
+    // What is said for programs that are executed in the container is not the container's own.
+    assert_eq!(report(&pod, |spec| spec.exec_cpu_affinity(&one)).processors, all);
+    let stdin = |mut spec: ContainerSpec| {
+        spec.stdio.stdin = Stdio::Pipe;
+        spec
+    };
+    let container =
+        pod.create_container(&stdin(payload_spec("b", &["hostile-wait-for-keys"])).exec_cpu_affinity(&one))?;
+    container.start()?;
+    let executed = |spec: ExecSpec| -> pericarp::Result<String> {
+        let process = container.exec(&spec.stdout(Stdio::Pipe))?;
+        let text = std::io::read_to_string(process.take_stdout().expect("a pipe")).expect("read a pipe");
+        process.wait()?;
+        Ok(serde_json::from_str::<Report>(&text).expect("a report").processors)
+    };
+    let look = || ExecSpec::new(["/payload", "payload", "attributes"]);
+    assert_eq!(executed(look())?, one);
+    let mut own = look();
+    own.cpu_affinity = Some(CpuAffinity { initial: None, at_exec: Some(all.clone()) });
+    assert_eq!(executed(own)?, all);
     assert_eq!(report(&pod, |spec| spec).processors, all);
     PASS
 }

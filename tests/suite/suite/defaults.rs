@@ -152,6 +152,8 @@ fn sysfs_shows_the_pods_network() -> Outcome {
     PASS
 }
 
+/// CVE-2022-0492. Without the step that makes a cgroup namespace (`src/container/plan/build/mod.rs`): "0::/", then the path of
+/// the container's cgroup on the host.
 fn the_cgroup_filesystem_begins_at_the_container() -> Outcome {
     let fixture = Fixture::new();
     let command = "cat /proc/self/cgroup | grep ^0; head -n 1 /sys/fs/cgroup/cgroup.procs; \

@@ -77,7 +77,7 @@ fn hooks_run_in_order_and_are_told_the_state() -> Outcome {
         ["prestart", "createRuntime", "again"]
     );
     for (_, state) in &made {
-        assert_eq!(state["ociVersion"], "1.2.0");
+        assert_eq!(state["ociVersion"], "1.3.0");
         assert_eq!(state["id"], "some-id");
         assert_eq!((&state["pid"], &state["bundle"]), (&pid.into(), &"/some/bundle".into()));
         assert_eq!(state["annotations"]["a"], "b");

@@ -91,6 +91,7 @@ fn seen_from(change: &str) -> Result<String, libtest_mimic::Failed> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+/// CVE-2017-5226. Without `Step::Setsid` (`namespaces` in `src/container/plan/build/mod.rs`): 34816, which is a terminal.
 fn the_hosts_terminal_does_not_control_it() -> Outcome {
     let text = seen_from("terminal")?;
     // Field 7 of /proc/PID/stat: no terminal. And /dev/tty, which every container has, is none (ENXIO).
@@ -123,6 +124,8 @@ fn the_oom_score_is_left_alone() -> Outcome {
     PASS
 }
 
+/// Without close_range(2) in `prepare_process` of `src/init/main.rs`: ten more files of init, a socket and the pod's
+/// namespaces among them.
 fn only_the_standard_streams_are_open_whatever_the_host_has() -> Outcome {
     let seen: Facts = serde_json::from_str(&seen_from("files")?)?;
     assert_eq!(seen.fds.keys().copied().collect::<Vec<_>>(), [0, 1, 2], "{:?}", seen.fds);

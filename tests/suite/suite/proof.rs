@@ -95,6 +95,7 @@ fn calls_of_init() -> BTreeSet<i64> {
         libc::SYS_setresuid,
         libc::SYS_setresgid,
         libc::SYS_capset,
+        libc::SYS_keyctl,
         libc::SYS_fstat,
         libc::SYS_fstatfs,
         libc::SYS_pivot_root,
@@ -282,6 +283,7 @@ fn init_calls() -> Outcome {
     PASS
 }
 
+/// CVE-2024-21626. Without `O_CLOEXEC` in `open_directory` of `src/node/home.rs`: "11 after clone3", and after others.
 fn every_file_of_the_library_is_closed_on_exec_from_birth() -> Outcome {
     again::alone(&["proof-test", "files-from-birth"])
 }
@@ -336,6 +338,8 @@ fn waiting(fixture: &Fixture) -> (Pod, pericarp::Container) {
     (pod, container)
 }
 
+/// CVE-2019-5736. Without `F_ADD_SEALS` in `sealed_memfd` of `src/sys/fd.rs`: `SealFlag(0x0)`. With init in an ordinary file
+/// (`src/spawn/image.rs`): the path of that.
 fn init_is_a_sealed_file_that_nobody_can_write_to() -> Outcome {
     let fixture = Fixture::new();
     let (_pod, container) = waiting(&fixture);
@@ -358,6 +362,7 @@ fn init_is_a_sealed_file_that_nobody_can_write_to() -> Outcome {
     PASS
 }
 
+/// CVE-2016-9962. With `hide` in `src/init/process.rs` doing nothing: "maps fine, exe fine, mem fine" before the start.
 fn init_cannot_be_looked_into_before_the_program_runs() -> Outcome {
     let fixture = Fixture::new();
     let (_pod, container) = waiting(&fixture);
@@ -398,6 +403,8 @@ fn peek(pid: &str) {
     println!("maps {maps}, exe {exe}, mem {}", open("mem"));
 }
 
+/// With `hide` in `src/init/process.rs` doing nothing: "/memfd:pericarp-init (deleted)", its root, working directory and mount
+/// namespace, and its memory map.
 fn the_init_of_a_pod_hides_from_its_containers() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.node.create_pod(&PodSpec::new("pod").pid(PidMode::Pod))?;

@@ -23,6 +23,7 @@ crate::tests![
     a_resize_that_does_not_fit_is_refused,
     memory_in_use_is_not_taken_away,
     memory_that_can_be_reclaimed_is_if_asked_for,
+    a_limit_below_what_is_in_use_is_an_error_for_who_asks_for_one,
 ];
 
 /// Commands that run in the containers of this module.
@@ -182,6 +183,30 @@ fn memory_in_use_is_not_taken_away() -> Outcome {
     assert_eq!(counter(&pod.cgroup_path(), "memory.events", "oom_kill"), 0);
     assert_eq!(container.try_wait()?, None);
     pod.resize(&web(needs("memory=8Mi", "memory=72Mi")))?;
+    assert_eq!(container.try_wait()?, None);
+    PASS
+}
+
+/// `checkBeforeUpdate` of the OCI specification. With no look (`check_memory` in `src/cgroup/update.rs` returning at
+/// once): the update is made, and the kernel kills.
+fn a_limit_below_what_is_in_use_is_an_error_for_who_asks_for_one() -> Outcome {
+    let fixture = Fixture::new();
+    need!(fixture, "memory");
+    let at = |mib: u64| {
+        let mut resources = super::limits::memory(mib * MIB);
+        resources.memory.check_before_update = true;
+        resources
+    };
+    let pod = fixture.pod("web");
+    let spec = run_payload("web", &["memory-eat-and-wait", "48"]).resources(at(96));
+    let (container, _stdin) = started(&pod, spec, "eaten");
+    let error = container.update(&at(24)).expect_err("a limit below what is in use was set");
+    assert_eq!(error.kind(), ErrorKind::WrongState, "{error}");
+    assert!(error.to_string().contains(&format!("set memory.max to {}", 24 * MIB)), "{error}");
+    assert_eq!(read(&cgroup_of(&container), "memory.max"), (96 * MIB).to_string());
+    assert_eq!((container.try_wait()?, counter(&pod.cgroup_path(), "memory.events", "oom_kill")), (None, 0));
+    container.update(&at(72))?;
+    assert_eq!(read(&cgroup_of(&container), "memory.max"), (72 * MIB).to_string());
     assert_eq!(container.try_wait()?, None);
     PASS
 }

@@ -79,6 +79,8 @@ fn capabilities_can_be_taken_and_given() -> Outcome {
     PASS
 }
 
+/// CVE-2022-29162. With all of the permitted set inheritable as well (`take` in `src/init/identity.rs`): the inheritable set of
+/// user 0 is 0x15fb, and not the one capability 0x1000.
 fn ambient_capabilities_reach_an_ordinary_user() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

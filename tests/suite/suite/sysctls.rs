@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use pericarp::spec::NamespaceMode::{Host, Path};
+use pericarp::spec::UserMode;
 use pericarp::{ErrorKind, PodSpec};
 
 use crate::support::fixture::{payload as inside, say, script};
@@ -12,7 +13,10 @@ use crate::support::{Fixture, Outcome, PASS};
 crate::tests![
     parameters_are_set_in_the_pod_and_nowhere_else,
     an_unprivileged_server_may_take_a_low_port_when_the_pod_says_so,
-    parameters_of_namespaces_that_belong_to_others_are_refused,
+    parameters_of_namespaces_of_the_host_are_refused,
+    parameters_and_names_are_set_in_a_namespace_that_is_given,
+    the_domain_name_may_be_a_parameter,
+    names_with_slashes_are_those_of_sysctl,
     a_parameter_that_this_kernel_lacks_is_unsupported,
     a_value_that_the_kernel_does_not_take_whole_is_an_error,
 ];
@@ -81,8 +85,34 @@ fn an_unprivileged_server_may_take_a_low_port_when_the_pod_says_so() -> Outcome 
     PASS
 }
 
-fn parameters_of_namespaces_that_belong_to_others_are_refused() -> Outcome {
+/// With no look at the mode in `validate_sysctls` of `src/spec/sysctl.rs`, in a program in namespaces of its own: the first
+/// pod was made.
+fn parameters_of_namespaces_of_the_host_are_refused() -> Outcome {
     let fixture = Fixture::new();
+    for (name, value) in NETWORK {
+        let spec = PodSpec::new("web").network(Host).sysctl(name, value);
+        let error = fixture.node.create_pod(&spec).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{name}: {error}");
+    }
+    for (name, value) in IPC {
+        let spec = PodSpec::new("web").ipc_namespace(Host).sysctl(name, value);
+        let error = fixture.node.create_pod(&spec).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{name}: {error}");
+    }
+    let spec = PodSpec::new("web").uts(Host).sysctl("kernel.domainname", "x");
+    assert_eq!(fixture.node.create_pod(&spec).unwrap_err().kind(), ErrorKind::InvalidSpec);
+    // The other namespace is the pod's own.
+    let spec = PodSpec::new("web").network(Host).uts(Host).sysctl("kernel.shmmax", "65536");
+    fixture.node.create_pod(&spec)?.remove()?;
+    let spec = PodSpec::new("web").ipc_namespace(Host).sysctl("net.ipv4.tcp_keepalive_time", "9");
+    fixture.node.create_pod(&spec)?.remove()?;
+    PASS
+}
+
+/// As the CRI of containerd has it: it makes the network namespace, and wants parameters in it.
+fn parameters_and_names_are_set_in_a_namespace_that_is_given() -> Outcome {
+    let fixture = Fixture::new();
+    let before = domainname_of_host();
     let given = fixture.pod("given");
     let path = |kind| -> pericarp::Result<_> {
         use std::os::fd::AsRawFd;
@@ -91,21 +121,53 @@ fn parameters_of_namespaces_that_belong_to_others_are_refused() -> Outcome {
     };
     let (network, _network) = path(pericarp::NamespaceKind::Network)?;
     let (ipc, _ipc) = path(pericarp::NamespaceKind::Ipc)?;
-    for spec in [PodSpec::new("web").network(Host), PodSpec::new("web").network(network)] {
-        for (name, value) in NETWORK {
-            let error = fixture.node.create_pod(&spec.clone().sysctl(name, value)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{name}: {error}");
+    let (uts, _uts) = path(pericarp::NamespaceKind::Uts)?;
+    let spec = PodSpec::new("web").network(network).ipc_namespace(ipc).uts(uts).hostname("box");
+    let spec = spec.sysctl("kernel.domainname", "yp.example");
+    let spec = NETWORK.iter().chain(&IPC).fold(spec, |spec, (name, value)| spec.sysctl(*name, *value));
+    let pod = fixture.node.create_pod(&spec)?;
+    for pod in [&pod, &given] {
+        for (name, value) in NETWORK.iter().chain(&IPC) {
+            let read = script("a", &format!("cat {}", file(name).display()));
+            assert_eq!(words(&say(pod, read)), words(value), "{name}");
         }
-        // The other namespace is the pod's own.
-        fixture.node.create_pod(&spec.sysctl("kernel.shmmax", "65536"))?.remove()?;
+        let names = script("a", "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname");
+        assert_eq!(say(pod, names), "box\nyp.example\n");
     }
-    for spec in [PodSpec::new("web").ipc_namespace(Host), PodSpec::new("web").ipc_namespace(ipc)] {
-        for (name, value) in IPC {
-            let error = fixture.node.create_pod(&spec.clone().sysctl(name, value)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{name}: {error}");
-        }
-        fixture.node.create_pod(&spec.sysctl("net.ipv4.tcp_keepalive_time", "9"))?.remove()?;
+    assert_eq!(domainname_of_host(), before);
+    PASS
+}
+
+fn domainname_of_host() -> String {
+    fs::read_to_string("/proc/sys/kernel/domainname").expect("the domain name of the host")
+}
+
+/// Docker says the domain name by its parameter.
+fn the_domain_name_may_be_a_parameter() -> Outcome {
+    let fixture = Fixture::new();
+    let before = domainname_of_host();
+    let named = |name: &str| PodSpec::new(name).sysctl("kernel.domainname", "yp.example");
+    let read = || script("a", "cat /proc/sys/kernel/domainname");
+    for spec in
+        [named("a"), named("b").domainname("yp.example"), named("c").user(UserMode::Auto { size: None })]
+    {
+        assert_eq!(say(&fixture.node.create_pod(&spec)?, read()), "yp.example\n");
     }
+    assert_eq!(domainname_of_host(), before);
+    let error = fixture.node.create_pod(&named("d").domainname("other")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}");
+    PASS
+}
+
+fn names_with_slashes_are_those_of_sysctl() -> Outcome {
+    let fixture = Fixture::new();
+    let spec =
+        PodSpec::new("web").sysctl("net/ipv4/conf/lo/log_martians", "1").sysctl("kernel/shmmax", "65536");
+    let pod = fixture.node.create_pod(&spec)?;
+    let read = "cat /proc/sys/net/ipv4/conf/lo/log_martians /proc/sys/kernel/shmmax";
+    assert_eq!(say(&pod, script("a", read)), "1\n65536\n");
+    let twice = PodSpec::new("b").sysctl("kernel/shmmax", "65536").sysctl("kernel.shmmax", "65537");
+    assert_eq!(fixture.node.create_pod(&twice).unwrap_err().kind(), ErrorKind::InvalidSpec);
     PASS
 }
 

@@ -34,6 +34,19 @@ impl Build<'_> {
             .map_or(Ok(()), |list| self.affinity("cpuAffinity.initial", list))
     }
 
+    /// Before anything else, as the user that the host program is: the quota of keys that it counts for is the host's.
+    pub(super) fn session_keyring(&mut self) {
+        let security = &self.container.security;
+        if security.inherit_session_keyring {
+            return;
+        }
+        // Whoever is confined could not use a keyring with the label of the host program.
+        if let Some(label) = security.selinux_label.clone() {
+            self.write_proc("the SELinux label of new keys", "self/attr/keycreate", label);
+        }
+        self.plan.step(Step::SessionKeyring);
+    }
+
     /// What is to be so while the container is made.
     pub(super) fn first_attributes(&mut self) -> Result<()> {
         let container = self.container;

@@ -27,6 +27,7 @@ pub(crate) fn compile_exec(pod: &PodContext<'_>, container: &ContainerSpec) -> R
     build.preserve();
     build.check_ordinary()?;
     build.check_ids()?;
+    build.session_keyring();
     build.first_affinity()?;
     build.plan.step(Step::Setsid);
     build.process()?;

@@ -88,6 +88,7 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     build.preserve();
     build.check_ordinary()?;
     build.check_ids()?;
+    build.session_keyring();
     build.namespaces();
     build.first_attributes()?;
     build.part();

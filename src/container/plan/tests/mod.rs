@@ -232,6 +232,7 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
         | wire::BARRIER
         | wire::CONTROLLING_TERMINAL
         | wire::KEEP_GROUPS
+        | wire::SESSION_KEYRING
         | wire::SHOW
         | wire::REAP => Ok(()),
         _ => Err(Malformed),

@@ -113,6 +113,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let resources = vec![RlimitResource::Nofile, RlimitResource::As, RlimitResource::Stack];
     let without_fields = vec![
         Step::Setsid,
+        Step::SessionKeyring,
         Step::SetRoot,
         Step::RootReadonly,
         Step::Pivot,
@@ -433,6 +434,7 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::MemoryPolicy { mask, policy } => {
             (wire::MEMORY_POLICY, vec![n(policy.mode_and_flags()), Field::Bytes(mask.clone())])
         }
+        Step::SessionKeyring => (wire::SESSION_KEYRING, vec![]),
         Step::UnshareTime => (wire::UNSHARE, vec![n(0x80)]),
         Step::JoinTime { slot } => (wire::JOIN, vec![s(slot), n(0x80)]),
         Step::EnterTime { proc } => (wire::ENTER_TIME, vec![s(proc)]),

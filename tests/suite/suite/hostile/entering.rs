@@ -159,6 +159,7 @@ fn init_cannot_be_looked_into() -> Outcome {
     PASS
 }
 
+/// CVE-2019-5736. With init in an ordinary file instead of one in memory (`src/spawn/image.rs`): the path of that.
 fn the_program_is_never_the_hosts() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
@@ -181,6 +182,8 @@ fn the_program_is_never_the_hosts() -> Outcome {
     PASS
 }
 
+/// CVE-2024-21626. Without close_range(2) in `prepare_process` of `src/init/main.rs`: the root of the host, the namespaces of the
+/// pod and the control socket of init.
 fn no_file_of_the_host_is_reachable_by_descriptor() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

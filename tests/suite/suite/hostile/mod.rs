@@ -4,6 +4,7 @@
 mod bounds;
 mod devices;
 pub mod entering;
+mod keys;
 mod paths;
 mod privileges;
 mod procfs;
@@ -17,6 +18,7 @@ pub fn tests() -> Vec<Trial> {
         bounds::tests(),
         devices::tests(),
         entering::tests(),
+        keys::tests(),
         paths::tests(),
         privileges::tests(),
         procfs::tests(),
@@ -27,6 +29,6 @@ pub fn tests() -> Vec<Trial> {
 
 /// Commands for this program in containers, and in processes of their own on the host.
 pub fn payload(words: &[&str]) -> bool {
-    let own = [entering::payload, privileges::payload, procfs::payload, races::payload];
+    let own = [entering::payload, keys::payload, privileges::payload, procfs::payload, races::payload];
     own.iter().any(|payload| payload(words))
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use pericarp::spec::{Capabilities, Capability, MountKind, Security};
+use pericarp::spec::{Capabilities, Capability, MountKind, NamespaceMode, Security};
 use pericarp::{CgroupParent, ContainerSpec, ErrorKind, Mount, Node, NodeOptions, PodSpec, Rootfs};
 
 use crate::robust::again;
@@ -22,13 +22,19 @@ crate::tests![
     nothing_but_a_proc_is_mounted_on_proc,
     what_lies_over_the_hosts_proc_is_never_written_to,
     parameters_of_the_whole_machine_are_refused,
+    nothing_is_set_in_the_hosts_namespace_whatever_path_leads_there,
     kernel_parameters_cannot_be_written,
 ];
 
 /// Commands for this program in a process of its own on the host.
 pub fn payload(words: &[&str]) -> bool {
-    let ["hostile-covered-proc", state_dir, fake] = words else { return false };
-    covered_proc(state_dir, Path::new(fake));
+    match words {
+        ["hostile-covered-proc", state_dir, fake] => covered_proc(state_dir, Path::new(fake)),
+        ["hostile-hosts-namespace", state_dir, dir] => {
+            again::body(set_in_hosts_namespace(state_dir, Path::new(dir)));
+        }
+        _ => return false,
+    }
     true
 }
 
@@ -113,7 +119,6 @@ fn parameters_of_the_whole_machine_are_refused() -> Outcome {
         "net.ipv4.",
         "kernel.core_pattern",
         "kernel.hostname",
-        "kernel.domainname",
         "kernel.panic",
         "kernel.ns_last_pid",
         "kernel.shmmax.x",
@@ -129,7 +134,11 @@ fn parameters_of_the_whole_machine_are_refused() -> Outcome {
         "net.ipv4.tcp_syncookies=1+kernel.core_pattern",
         "net.ipv4.tcp_syncookies\nkernel.core_pattern",
         "net.ipv4.tcp_syncookies\0",
-        "net/ipv4/tcp_syncookies",
+        "kernel/core_pattern",
+        "net/../kernel/core_pattern",
+        "net/ipv4/../../kernel/core_pattern",
+        "net/./../kernel.core_pattern",
+        "/kernel/shmmax",
         "net./../kernel.core_pattern",
         "net.ipv4/../../kernel/core_pattern",
         "net.../kernel/core_pattern",
@@ -154,6 +163,78 @@ fn parameters_of_the_whole_machine_are_refused() -> Outcome {
         assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{value:?}: {error}");
     }
     assert!(fixture.node.pods()?.is_empty());
+    PASS
+}
+
+/// CVE-2022-0811, by a path instead of a name. With no look at what it led to (`is_no_hosts` in `src/pod/given.rs` returning
+/// at once): "net.ipv4.tcp_keepalive_time was set in the namespace at /proc/self/ns/net". Values are those that are there anyway, harmless where they are taken.
+fn nothing_is_set_in_the_hosts_namespace_whatever_path_leads_there() -> Outcome {
+    let fixture = Fixture::new();
+    let text = again::run(&[
+        "hostile-hosts-namespace",
+        &again::word(&fixture),
+        &fixture.path("").display().to_string(),
+    ]);
+    assert_eq!(text, format!("{} refused\n", if fs::File::open("/proc/1/ns/net").is_ok() { 30 } else { 15 }));
+    PASS
+}
+
+/// In a mount namespace of its own; then also in other namespaces than process 1, those of which stay the machine's, unless
+/// this program may not look at that.
+fn set_in_hosts_namespace(state_dir: &str, dir: &Path) -> Outcome {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let node = again::node(state_dir);
+    let mut refused = 0;
+    let all = [("self", "this program"), ("1", "the machine")];
+    let hidden = fs::File::open("/proc/1/ns/net").is_err();
+    for (process, whose) in if hidden { &all[..1] } else { &all[..] } {
+        for (kind, parameter) in [
+            ("net", "net.ipv4.tcp_keepalive_time"),
+            ("ipc", "kernel.shm_rmid_forced"),
+            ("uts", "kernel.domainname"),
+        ] {
+            let file = format!("/proc/{process}/ns/{kind}");
+            let (link, bound) =
+                (dir.join(format!("link-{process}-{kind}")), dir.join(format!("bind-{process}-{kind}")));
+            symlink(&file, &link)?;
+            fs::write(&bound, "")?;
+            mount(Some(&*file), &bound, none, MsFlags::MS_BIND, none)?;
+            let open = fs::File::open(&file)?;
+            use std::os::fd::AsRawFd;
+            let descriptor = Path::new("/proc/self/fd").join(open.as_raw_fd().to_string());
+            let chain = dir.join(format!("chain-{process}-{kind}"));
+            symlink(&descriptor, &chain)?;
+            let value = fs::read_to_string(Path::new("/proc/sys").join(parameter.replace('.', "/")))?;
+            for path in [Path::new(&file), &link, &bound, &descriptor, &chain] {
+                let mode = NamespaceMode::Path(path.to_path_buf());
+                let spec = PodSpec::new("web").sysctl(parameter, value.trim());
+                let spec = match kind {
+                    "net" => spec.network(mode),
+                    "ipc" => spec.ipc_namespace(mode),
+                    _ => spec.uts(mode),
+                };
+                let Err(error) = node.create_pod(&spec) else {
+                    panic!("{parameter} was set in the namespace at {}", path.display());
+                };
+                assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}");
+                let text = error.to_string();
+                assert!(text.contains(*whose) && text.contains(&*path.to_string_lossy()), "{text}");
+                refused += 1;
+                if kind == "uts" {
+                    let NamespaceMode::Path(path) = spec.namespaces.uts else { panic!("no path") };
+                    let name = fs::read_to_string("/proc/sys/kernel/hostname")?;
+                    let spec = PodSpec::new("web").uts(NamespaceMode::Path(path)).hostname(name.trim());
+                    assert_eq!(node.create_pod(&spec).unwrap_err().kind(), ErrorKind::InvalidSpec);
+                }
+            }
+        }
+        // From here on the machine's are not those of this program.
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
+    }
+    assert!(node.pods()?.is_empty());
+    println!("{refused} refused");
     PASS
 }
 

@@ -386,7 +386,8 @@ fn swap_root() -> ! {
 
 /// Who enters is always in the container, with nothing of the host, whatever root and `/proc` it has at that moment: no
 /// path of it is used before all of its namespaces were joined. (What each protection on the way is for is seen in
-/// `entering` and `terminal`.)
+/// `entering` and `terminal`.) Without joining the mount namespace (`launch` in `src/container/exec.rs`) and without the look at
+/// the root (`join` in `src/init/enter.rs`): 0 times entered, since the template has neither program nor directory.
 fn entering_a_container_that_swaps_its_root_stays_inside() -> Outcome {
     use std::io::BufRead;
     let fixture = Fixture::new();
