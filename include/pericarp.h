@@ -1697,6 +1697,20 @@ int pericarp_container_signal(const pericarp_container_t *container,
                               pericarp_error_t **err);
 
 /**
+ * Sends a signal (signal(7)) to every process of the container: those that there are at one moment, for which they are
+ * frozen. `SIGKILL` is as `pericarp_container_kill`.
+ *
+ * Ownership: the caller keeps `container`.
+ * Errors: `WRONG_STATE` when no process is left; `INVALID_SPEC` for what is no signal, 1 to 64; `UNSUPPORTED` in a node
+ * without cgroups; `PERMISSION_DENIED` for a process that a security module protects: all others have the signal then.
+ * Threads: any.
+ * Rust: `Container::signal_all`.
+ */
+int pericarp_container_signal_all(const pericarp_container_t *container,
+                                  int signal,
+                                  pericarp_error_t **err);
+
+/**
  * Kills every process of the container's cgroup at once (`cgroup.kill`). Nothing to kill is no error.
  *
  * Ownership: the caller keeps `container`.
@@ -1877,6 +1891,21 @@ int pericarp_container_is_frozen(const pericarp_container_t *container,
 int pericarp_container_update_json(const pericarp_container_t *container,
                                    const char *json,
                                    pericarp_error_t **err);
+
+/**
+ * Replaces the rules for devices of a container while it runs, all at once: `json` is an array as `deviceRules` of its
+ * specification. What a process has open stays open.
+ *
+ * Ownership: the caller keeps `container` and `json`.
+ * Errors: `INVALID_SPEC`; `NOT_FOUND` when the container's cgroup is gone; `UNSUPPORTED` without the privileges of the
+ * machine's root, and where somebody else has put programs of their own at the container's cgroup. Then the rules are what
+ * they were.
+ * Threads: any.
+ * Rust: `Container::update_device_rules`.
+ */
+int pericarp_container_update_device_rules_json(const pericarp_container_t *container,
+                                                const char *json,
+                                                pericarp_error_t **err);
 
 /**
  * What there is for the pods of a node, as a JSON object: `{"cpuMillis": N, "memory": BYTES, "swap": BYTES, "hugePages":

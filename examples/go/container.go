@@ -68,6 +68,13 @@ func (c *Container) Signal(signal syscall.Signal) error {
 	})
 }
 
+// SignalAll sends a signal to every process of the container that there is at one moment.
+func (c *Container) SignalAll(signal syscall.Signal) error {
+	return c.handle.use(func(container *C.pericarp_container_t, err **C.pericarp_error_t) C.int {
+		return C.pericarp_container_signal_all(container, C.int(signal), err)
+	})
+}
+
 // Kill kills every process of the container.
 func (c *Container) Kill() error {
 	return c.handle.use(func(container *C.pericarp_container_t, err **C.pericarp_error_t) C.int {

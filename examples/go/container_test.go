@@ -244,3 +244,46 @@ func TestFreeze(t *testing.T) {
 	must(t, pod.Thaw())
 	equal(t, frozen("."), false)
 }
+
+func TestSignalAll(t *testing.T) {
+	pod := pod(t)
+	text := "trap 'heard=1' USR1; sh -c \"trap 'exit 0' USR1; while :; do sleep 0.01; done\" & " +
+		"while [ -z \"$heard\" ]; do sleep 0.01; done; wait; exit 9"
+	container := started(t, pod, script("c", text))
+	// Until both have their handlers, the signal is lost or ends the child, and another one comes.
+	for {
+		must(t, container.SignalAll(syscall.SIGUSR1))
+		wait, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		status, err := container.Wait(wait)
+		cancel()
+		if err == nil {
+			equal(t, status, pericarp.ExitStatus{Code: 9})
+			break
+		}
+	}
+	refused(t, container.SignalAll(syscall.SIGUSR1), pericarp.WrongState)
+	refused(t, container.SignalAll(65), pericarp.InvalidSpec)
+}
+
+func TestUpdateDeviceRules(t *testing.T) {
+	pod := pod(t)
+	spec := piped(script("c", "read line; (: >/log) 2>/dev/null && exit 7; exit 8"), "stdin")
+	spec["devices"] = []object{{"path": "/log", "kind": "char", "major": 1, "minor": 11}}
+	rule := object{"allow": true, "kind": "char", "major": 1, "minor": 11, "access": "rw"}
+	for _, wanted := range []int{8, 7} {
+		container := started(t, pod, spec)
+		if wanted == 7 {
+			must(t, container.UpdateDeviceRules([]object{rule}))
+		} else {
+			must(t, container.UpdateDeviceRules(nil))
+		}
+		stdin, err := container.Stdin()
+		must(t, err)
+		must(t, stdin.Close())
+		status, err := container.Wait(context.Background())
+		must(t, err)
+		equal(t, status.Code, wanted)
+		refused(t, container.UpdateDeviceRules([]object{{"allow": 1}}), pericarp.InvalidSpec)
+		must(t, container.Remove())
+	}
+}

@@ -56,6 +56,22 @@ func (c *Container) Update(resources any) error {
 	})
 }
 
+// UpdateDeviceRules replaces the rules for devices of the container while it runs, all at once. They are as deviceRules of
+// its specification; nil are none but the default ones.
+func (c *Container) UpdateDeviceRules(rules any) error {
+	if rules == nil {
+		rules = []any{}
+	}
+	text, free, err := marshal(rules)
+	if err != nil {
+		return err
+	}
+	defer free()
+	return c.handle.use(func(container *C.pericarp_container_t, err **C.pericarp_error_t) C.int {
+		return C.pericarp_container_update_device_rules_json(container, text, err)
+	})
+}
+
 // IsFrozen says whether the processes of the container stand still, because it or its pod was frozen.
 func (c *Container) IsFrozen() (bool, error) {
 	var frozen C.int

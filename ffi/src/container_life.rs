@@ -63,6 +63,28 @@ pub unsafe extern "C" fn pericarp_container_signal(
     })
 }
 
+/// Sends a signal (signal(7)) to every process of the container: those that there are at one moment, for which they are
+/// frozen. `SIGKILL` is as `pericarp_container_kill`.
+///
+/// Ownership: the caller keeps `container`.
+/// Errors: `WRONG_STATE` when no process is left; `INVALID_SPEC` for what is no signal, 1 to 64; `UNSUPPORTED` in a node
+/// without cgroups; `PERMISSION_DENIED` for a process that a security module protects: all others have the signal then.
+/// Threads: any.
+/// Rust: `Container::signal_all`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_container_signal_all(
+    container: *const pericarp_container_t,
+    signal: c_int,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        caller.handle(container, "container")?.container.signal_all(signal)?;
+        Ok(())
+    })
+}
+
 /// Kills every process of the container's cgroup at once (`cgroup.kill`). Nothing to kill is no error.
 ///
 /// Ownership: the caller keeps `container`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int};
 
 use pericarp::Resources;
+use pericarp::spec::DeviceRule;
 
 use crate::caller::Caller;
 use crate::container::pericarp_container_t;
@@ -100,6 +101,31 @@ pub unsafe extern "C" fn pericarp_container_update_json(
         let container = caller.handle(container, "container")?;
         let resources: Resources = json::read(caller.text(json, "json")?)?;
         container.container.update(&resources)?;
+        Ok(())
+    })
+}
+
+/// Replaces the rules for devices of a container while it runs, all at once: `json` is an array as `deviceRules` of its
+/// specification. What a process has open stays open.
+///
+/// Ownership: the caller keeps `container` and `json`.
+/// Errors: `INVALID_SPEC`; `NOT_FOUND` when the container's cgroup is gone; `UNSUPPORTED` without the privileges of the
+/// machine's root, and where somebody else has put programs of their own at the container's cgroup. Then the rules are what
+/// they were.
+/// Threads: any.
+/// Rust: `Container::update_device_rules`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_container_update_device_rules_json(
+    container: *const pericarp_container_t,
+    json: *const c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let container = caller.handle(container, "container")?;
+        let rules: Vec<DeviceRule> = json::read(caller.text(json, "json")?)?;
+        container.container.update_device_rules(&rules)?;
         Ok(())
     })
 }

@@ -12,9 +12,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spec::{DeviceAccess, DeviceRule, DeviceRuleKind};
-use crate::sys::bpf::{Instruction, attach_device_program, load_device_program};
+use crate::sys::bpf::{
+    Instruction, attach_device_program, device_programs, load_device_program, replace_device_program,
+};
 
 /// Character devices that may be read and written: the default devices of the OCI runtime-spec, `/dev/ptmx`, and the
 /// terminals of devpts. `None` is any minor number.
@@ -57,6 +59,8 @@ const REST: u8 = 3;
 const MAJOR_NUMBER: u8 = 4;
 const MINOR_NUMBER: u8 = 5;
 
+const GUARD: &str = "guard the devices of cgroup";
+
 /// A loaded program. It stays as long as a cgroup has it.
 #[derive(Debug)]
 pub(crate) struct DeviceGuard(Option<OwnedFd>);
@@ -81,7 +85,24 @@ impl DeviceGuard {
     /// Puts a cgroup under the rules.
     pub(super) fn attach(&self, cgroup: impl AsFd, path: &Path) -> Result<()> {
         let Some(program) = &self.0 else { return Ok(()) };
-        attach_device_program(program, cgroup).step("guard the devices of cgroup", path.display())
+        attach_device_program(program, cgroup).step(GUARD, path.display())
+    }
+
+    /// Puts a cgroup that is under rules already under these, in one step: what its processes ask for in between is decided by
+    /// the old ones or by the new ones.
+    pub(super) fn replace(&self, cgroup: impl AsFd, path: &Path) -> Result<()> {
+        let Some(program) = &self.0 else { return Ok(()) };
+        let (old, count) =
+            device_programs::<1>(&cgroup).step("find the program that guards", path.display())?;
+        match (old.as_slice(), count) {
+            // Only where somebody has taken it away.
+            (_, 0) => attach_device_program(program, cgroup).step(GUARD, path.display()),
+            ([old], 1) => replace_device_program(program, cgroup, old).step(GUARD, path.display()),
+            _ => Err(Error::new(ErrorKind::Unsupported, GUARD).on(path.display()).because(format!(
+                "{count} programs guard it, and it is not known which of them is the library's: somebody else has \
+                 attached the others (bpftool cgroup show), and all must agree anyway"
+            ))),
+        }
     }
 }
 

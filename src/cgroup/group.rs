@@ -87,6 +87,11 @@ impl Cgroup {
         Cgroup::create(&self.dir, name, resources)?.or_undo(|cgroup| guard.attach(cgroup, cgroup.path()))
     }
 
+    /// Puts it under other rules for devices, with what runs in it.
+    pub(crate) fn guard_anew(&self, guard: &DeviceGuard) -> Result<()> {
+        guard.replace(self, self.path())
+    }
+
     /// Opens a cgroup in this one; None when there is none of that name.
     pub(crate) fn open_child(&self, name: &str) -> Result<Option<Cgroup>> {
         Cgroup::open(&self.dir, name)

@@ -7,6 +7,7 @@ pub(crate) mod guests;
 mod handle;
 mod hooks;
 mod listener;
+mod live;
 pub(crate) mod lsm;
 pub(crate) mod plan;
 mod proc_at;

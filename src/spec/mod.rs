@@ -62,6 +62,7 @@ pub use stdio::{SharedFd, Stdio, StdioSet};
 pub use terminal::ConsoleSize;
 pub use user::{IdMappings, UserMode};
 
+pub(crate) use device::validate as validate_devices;
 pub(crate) use idmap::validate_mappings;
 
 pub(crate) use process::cpu_mask;

@@ -19,6 +19,7 @@ Fails on any of these, having run them all:
   clippy over src/init/main.rs, the freestanding program that the build script builds
   cargo doc --workspace --no-deps, with warnings as errors
   cargo xtask header --check
+  cargo check of fuzz/, and with that of what the library has under cfg(fuzzing), with warnings as errors
 ";
 
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
@@ -45,10 +46,21 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut documentation = cargo::command(&["doc", "--workspace", "--no-deps"]);
     check("documentation", run_command(documentation.env("RUSTDOCFLAGS", "-Dwarnings")));
     check("C header", header::check());
+    check("fuzz targets", run_command(&mut fuzz()));
     if !failed.is_empty() {
         bail!("these checks failed: {}", failed.join(", "));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The targets are a workspace of their own, and are built with a flag for every crate: in a place of its own, since that
+/// would build everything else anew, too.
+fn fuzz() -> Command {
+    let mut check = cargo::command(&["check", "--locked", "--manifest-path", "fuzz/Cargo.toml"]);
+    check.args(["--target-dir", "target/fuzz-check"]).env("RUSTFLAGS", "--cfg fuzzing -D warnings");
+    // Of no use without the code.
+    check.env("CARGO_PROFILE_DEV_DEBUG", "0");
+    check
 }
 
 /// The init is no target of Cargo's, so `cargo fmt` does not see it either.

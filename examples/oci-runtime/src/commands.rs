@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use nix::sys::signal::Signal;
 use pericarp::spec::{SharedFd, Stdio, StdioSet};
-use pericarp::{Container, ErrorKind, Terminal};
+use pericarp::{Container, ContainerSpec, ErrorKind, Terminal};
 use serde_json::json;
 
 use crate::foreground::{Console, take_signals, wait};
 use crate::log::Log;
+use crate::notify::{self, Notify};
 use crate::options::{Create, Format, Options, Run};
+use crate::socket::send_pidfd;
 use crate::store::{self, CONTAINER};
 use crate::{Failure, Outcome};
 
@@ -24,9 +25,14 @@ fn make(options: &Options, create: &Create, foreground: bool) -> Outcome<Contain
     if !own_streams(spec.terminal, create.console_socket.as_deref(), foreground)? {
         spec.stdio = inherited_streams();
     }
-    spec.preserved_fds = inherited(create.preserve_fds)?;
+    spec.preserved_fds = inherited(listening(&mut spec) + create.preserve_fds)?;
     spec.security.inherit_session_keyring = create.no_new_keyring;
     let node = store::node(options)?;
+    // Before anything is made that the failure would take from the one that is there.
+    if store::find_in(&node, &create.id)?.is_some() {
+        return Err(format!("container {:?} exists already", create.id).into());
+    }
+    notify::prepare(options, &create.id, &mut spec)?;
     let pod = node.create_pod(&pod_spec).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists if store::find_in(&node, &create.id).is_ok_and(|found| found.is_some()) => {
             Failure::from(format!("container {:?} exists already", create.id))
@@ -35,14 +41,32 @@ fn make(options: &Options, create: &Create, foreground: bool) -> Outcome<Contain
     })?;
     let made = pod.create_container(&spec).map_err(Failure::from).and_then(|container| {
         hand_over(|| container.take_terminal(), create.console_socket.as_deref())?;
+        send_pidfd(container.pidfd(), create.pidfd_socket.as_deref())?;
         write_pid(create.pid_file.as_deref(), container.pid())?;
         Ok(container)
     });
     if made.is_err() {
         // The first error is the one to tell.
         let _ = pod.remove();
+        notify::forget(options, &create.id);
     }
     made
+}
+
+/// Sockets that this program was started for (sd_listen_fds(3)): the container has them before what is preserved, as if it
+/// had been started for them.
+fn listening(spec: &mut ContainerSpec) -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    let Some(count) = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id()))
+    else {
+        return 0;
+    };
+    spec.env.insert("LISTEN_FDS".into(), count.to_string());
+    spec.env.insert("LISTEN_PID".into(), "1".into());
+    if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+        spec.env.insert("LISTEN_FDNAMES".into(), names);
+    }
+    count
 }
 
 /// Whether a process has streams of its own, a terminal, or those of this program.
@@ -87,7 +111,11 @@ pub fn write_pid(file: Option<&Path>, pid: i32) -> Outcome<()> {
 }
 
 pub fn start(options: &Options, id: &str) -> Outcome {
-    go(options, store::find(options, id)?.container()?)?;
+    let found = store::find(options, id)?;
+    let container = found.container()?;
+    let notify = Notify::listen(options, id)?;
+    go(options, container)?;
+    notify.map_or(Ok(()), |notify| notify.wait(container, container.pid()))?;
     Ok(0)
 }
 
@@ -105,41 +133,6 @@ pub fn state(options: &Options, id: &str) -> Outcome {
     Ok(0)
 }
 
-pub fn kill(options: &Options, id: &str, signal: &str, all: bool) -> Outcome {
-    let found = store::find(options, id)?;
-    let container = found.container()?;
-    let signal = parse_signal(signal)?;
-    if all && signal == libc_sigkill() {
-        container.kill()?;
-    } else if all {
-        for pid in container.processes()?.into_iter().filter(|pid| *pid > 0) {
-            // It may have ended meanwhile.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::try_from(signal)?);
-        }
-    } else {
-        match found.status()? {
-            "created" => container.kill()?,
-            "stopped" => return Err(format!("container {id:?} does not run").into()),
-            _ => container.signal(signal)?,
-        }
-    }
-    Ok(0)
-}
-
-fn libc_sigkill() -> i32 {
-    Signal::SIGKILL as i32
-}
-
-/// `9`, `KILL` or `SIGKILL`.
-fn parse_signal(text: &str) -> Outcome<i32> {
-    if let Ok(number @ 1..=64) = text.parse() {
-        return Ok(number);
-    }
-    let upper = text.to_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    name.parse::<Signal>().map(|signal| signal as i32).map_err(|_| format!("{text:?} is no signal").into())
-}
-
 pub fn delete(options: &Options, id: &str, force: bool) -> Outcome {
     let node = store::node(options)?;
     let Some(found) = store::find_in(&node, id)? else {
@@ -153,6 +146,7 @@ pub fn delete(options: &Options, id: &str, force: bool) -> Outcome {
         return Err(format!("container {id:?} is {status}: end it first, or use --force").into());
     }
     remove(options, &found.pod)?;
+    notify::forget(options, id);
     Ok(0)
 }
 
@@ -171,19 +165,32 @@ pub fn run(options: &Options, run: &Run) -> Outcome {
     if status.is_err() {
         // The first error is the one to tell.
         let _ = container.pod().remove();
+        notify::forget(options, &run.create.id);
     } else if !run.detach && !run.keep {
         remove(options, container.pod())?;
+        notify::forget(options, &run.create.id);
     }
     status
 }
 
 fn run_made(options: &Options, run: &Run, container: &Container) -> Outcome {
+    let notify = Notify::listen(options, &run.create.id)?;
     if run.detach {
-        return go(options, container).map(|()| 0);
+        go(options, container)?;
+        return notify.map_or(Ok(0), |notify| notify.wait(container, container.pid()).map(|()| 0));
     }
     let signals = take_signals()?;
     let console = container.take_terminal().map(Console::attach).transpose()?;
     go(options, container)?;
+    if let Some(notify) = notify {
+        // This program stays as long as the container, and passes signals on: it is the one to be watched.
+        let (ready, log) = (container.clone(), Log::new(options));
+        std::thread::spawn(move || {
+            if let Err(error) = notify.wait(&ready, std::process::id() as i32) {
+                log.warning(&format!("NOTIFY_SOCKET: {error}"));
+            }
+        });
+    }
     let signalled = container.clone();
     wait(signals, console, |timeout| container.wait_timeout(timeout), move |signal| signalled.signal(signal))
 }
@@ -198,13 +205,19 @@ pub fn resume(options: &Options, id: &str) -> Outcome {
     Ok(0)
 }
 
-pub fn ps(options: &Options, id: &str, format: Format) -> Outcome {
+/// The processes of a container: their numbers, or a table, or what ps(1) says of them with options for it.
+pub fn ps(options: &Options, id: &str, format: Format, words: &[String]) -> Outcome {
     let found = store::find(options, id)?;
     let pids = found.container()?.processes()?;
-    if format == Format::Json {
-        println!("{}", json!(pids));
-        return Ok(0);
+    match (format, words) {
+        (Format::Json, _) => println!("{}", json!(pids)),
+        (Format::Table, []) => table(&pids),
+        (Format::Table, words) => print!("{}", lines_of(&pids, &said_by_ps(words)?)?),
     }
+    Ok(0)
+}
+
+fn table(pids: &[i32]) {
     println!("{:>8} {:>8} CMD", "UID", "PID");
     for pid in pids {
         let read = |file: &str| std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
@@ -213,7 +226,29 @@ pub fn ps(options: &Options, id: &str, format: Format) -> Outcome {
         let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
         println!("{:>8} {pid:>8} {}", uid.unwrap_or("?"), command.trim());
     }
-    Ok(0)
+}
+
+fn said_by_ps(words: &[String]) -> Outcome<String> {
+    let output =
+        std::process::Command::new("ps").args(words).output().map_err(|error| format!("ps: {error}"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+        return Err(format!("ps {}: {}: {said}", words.join(" "), output.status).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The head, and the lines whose column `PID` has one of these.
+fn lines_of(pids: &[i32], said: &str) -> Outcome<String> {
+    let mut lines = said.lines();
+    let head = lines.next().unwrap_or_default();
+    let column = head.split_ascii_whitespace().position(|title| title == "PID");
+    let column = column.ok_or("ps was given options with which it has no column PID to choose by")?;
+    let ours = lines.filter(|line| {
+        let pid = line.split_ascii_whitespace().nth(column).and_then(|word| word.parse().ok());
+        pid.is_some_and(|pid: i32| pids.contains(&pid))
+    });
+    Ok(std::iter::once(head).chain(ours).map(|line| format!("{line}\n")).collect())
 }
 
 pub fn list(options: &Options, format: Format, quiet: bool) -> Outcome {
@@ -236,8 +271,9 @@ pub fn list(options: &Options, format: Format, quiet: bool) -> Outcome {
     Ok(0)
 }
 
-/// An example of a configuration, which runs a shell.
-pub fn spec(bundle: &Path) -> Outcome {
+/// An example of a configuration, which runs a shell; for the root of a user namespace without limits, of which it may have
+/// none.
+pub fn spec(bundle: &Path, rootless: bool) -> Outcome {
     let path = bundle.join("config.json");
     if path.exists() {
         return Err(format!("{} exists already", path.display()).into());
@@ -245,11 +281,11 @@ pub fn spec(bundle: &Path) -> Outcome {
     let caps = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
     // Terminals belong to the group tty, where there is one.
     let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
-    if has_group(5) {
+    if !rootless && has_group(5) {
         terminals.push("gid=5");
     }
-    let config = json!({
-        "ociVersion": "1.3.0",
+    let mut config = json!({
+        "ociVersion": store::SPEC_VERSION,
         "process": {
             "terminal": false,
             "user": { "uid": 0, "gid": 0 },
@@ -286,6 +322,9 @@ pub fn spec(bundle: &Path) -> Outcome {
             "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
         },
     });
+    if rootless {
+        config["linux"]["resources"] = json!({});
+    }
     std::fs::write(&path, format!("{config:#}\n"))
         .map_err(|error| format!("write {}: {error}", path.display()))?;
     Ok(0)

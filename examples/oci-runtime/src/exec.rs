@@ -2,19 +2,21 @@
 
 use std::path::Path;
 
-use pericarp::oci_spec::runtime::Process;
+use pericarp::spec::oci::ProcessFile;
 use pericarp::spec::{ContainerSpec, ExecSpec};
 
 use crate::commands::{hand_over, inherited, inherited_streams, own_streams, write_pid};
 use crate::foreground::{Console, take_signals, wait};
+use crate::log::Log;
 use crate::options::{Exec, Options};
+use crate::socket::send_pidfd;
 use crate::{Outcome, store};
 
 pub fn exec(options: &Options, exec: &Exec) -> Outcome {
     let found = store::find(options, &exec.id)?;
     let container = found.container()?;
     let mut spec = match &exec.process {
-        Some(file) => from_file(file)?,
+        Some(file) => from_file(options, file)?,
         None => from_command_line(exec, container.spec())?,
     };
     if !own_streams(spec.terminal, exec.console_socket.as_deref(), !exec.detach)? {
@@ -25,6 +27,7 @@ pub fn exec(options: &Options, exec: &Exec) -> Outcome {
     let signals = if exec.detach { None } else { Some(take_signals()?) };
     let process = container.exec(&spec)?;
     let told = hand_over(|| process.take_terminal(), exec.console_socket.as_deref())
+        .and_then(|()| send_pidfd(Some(process.pidfd()), exec.pidfd_socket.as_deref()))
         .and_then(|()| write_pid(exec.pid_file.as_deref(), process.pid()));
     if let Err(error) = told {
         // Nobody would know of it.
@@ -38,11 +41,10 @@ pub fn exec(options: &Options, exec: &Exec) -> Outcome {
     wait(signals, console, |timeout| process.wait_timeout(timeout), move |signal| signalled.signal(signal))
 }
 
-fn from_file(file: &Path) -> Outcome<ExecSpec> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("read {}: {error}", file.display()))?;
-    let process: Process =
-        serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(ExecSpec::from_oci(&process)?)
+fn from_file(options: &Options, file: &Path) -> Outcome<ExecSpec> {
+    let read = ProcessFile::open(file)?;
+    read.warnings().iter().for_each(|warning| Log::new(options).warning(warning));
+    Ok(read.spec()?)
 }
 
 fn from_command_line(exec: &Exec, container: &ContainerSpec) -> Outcome<ExecSpec> {

@@ -5,10 +5,14 @@
 //! and the pod is made with those. A container outlives the program that made it.
 
 mod commands;
+mod events;
 mod exec;
 mod foreground;
+mod kill;
 mod log;
+mod notify;
 mod options;
+mod socket;
 mod store;
 mod update;
 
@@ -39,17 +43,18 @@ fn run(options: &Options) -> Outcome {
         Command::Create(create) => commands::create(options, create),
         Command::Start { id } => commands::start(options, id),
         Command::State { id } => commands::state(options, id),
-        Command::Kill { id, signal, all } => commands::kill(options, id, signal, *all),
+        Command::Kill { id, signal, all } => kill::kill(options, id, signal, *all),
         Command::Delete { id, force } => commands::delete(options, id, *force),
         Command::Run(run) => commands::run(options, run),
         Command::Exec(exec) => exec::exec(options, exec),
-        Command::Ps { id, format } => commands::ps(options, id, *format),
+        Command::Ps { id, format, options: words } => commands::ps(options, id, *format, words),
         Command::Pause { id } => commands::pause(options, id),
         Command::Resume { id } => commands::resume(options, id),
         Command::Update(update) => update::update(options, update),
-        Command::Events { id, stats, interval } => update::events(options, id, *stats, *interval),
+        Command::Events { id, stats, interval } => events::events(options, id, *stats, *interval),
         Command::List { format, quiet } => commands::list(options, *format, *quiet),
-        Command::Spec { bundle } => commands::spec(bundle),
+        Command::Spec { bundle } => commands::spec(bundle, options.says_rootless()),
         Command::Features => commands::features(),
+        Command::Checkpoint { .. } | Command::Restore { .. } => Err(options::NO_CHECKPOINTS.into()),
     }
 }

@@ -6,8 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::Failure;
 
+/// As runc's: the name of the program comes before it.
+const VERSION: &str =
+    concat!("version ", env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("COMMIT"), "\nspec: 1.3.0");
+pub const NO_CHECKPOINTS: &str =
+    "checkpoints are not supported: this runtime neither makes nor restores them";
+
 #[derive(Parser)]
-#[command(name = "pericarp-oci", version, about = "An OCI runtime over the library pericarp")]
+#[command(name = "pericarp-oci", version = VERSION, about = "An OCI runtime over the library pericarp")]
 pub struct Options {
     /// Where the state of containers is kept: /run/pericarp-oci, in a user namespace pericarp-oci in $XDG_RUNTIME_DIR
     #[arg(long, global = true)]
@@ -25,7 +31,7 @@ pub struct Options {
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
     /// Whether this is root of a user namespace that somebody has made for it: "true", "false", or "auto" to find out
-    #[arg(long, global = true, default_value = "auto")]
+    #[arg(long, global = true, default_value = "auto", num_args = 0..=1, default_missing_value = "true")]
     rootless: String,
     #[command(subcommand)]
     pub command: Command,
@@ -76,6 +82,9 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t = Format::Table)]
         format: Format,
         id: String,
+        /// Options for ps(1), which then makes the table
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
     },
     /// Stop all processes of a container where they are
     Pause { id: String },
@@ -83,10 +92,10 @@ pub enum Command {
     Resume { id: String },
     /// Change limits of a container
     Update(Update),
-    /// Print figures of a container
+    /// Print figures of a container, and when the OOM killer met it
     Events {
         id: String,
-        /// Once
+        /// Figures, once
         #[arg(long)]
         stats: bool,
         /// Time between two prints
@@ -101,13 +110,23 @@ pub enum Command {
         #[arg(short, long)]
         quiet: bool,
     },
-    /// Write an example of a configuration
+    /// Write an example of a configuration; with --rootless for root of a user namespace
     Spec {
         #[arg(short, long, default_value = ".")]
         bundle: PathBuf,
     },
     /// Print what this runtime can do
     Features,
+    /// Refused: there are no checkpoints
+    Checkpoint {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        words: Vec<String>,
+    },
+    /// Refused likewise
+    Restore {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Args)]
@@ -121,6 +140,9 @@ pub struct Create {
     /// The file that gets the process id
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
+    /// The socket that gets a descriptor of the process, see pidfd_open(2)
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
     /// Refused: a container always gets a root of its own
     #[arg(long)]
     pub no_pivot: bool,
@@ -143,6 +165,9 @@ pub struct Run {
     /// Do not remove it when it has ended
     #[arg(long)]
     pub keep: bool,
+    /// Accepted: this program never reaps for others
+    #[arg(long)]
+    pub no_subreaper: bool,
 }
 
 #[derive(Args)]
@@ -151,8 +176,16 @@ pub struct Exec {
     pub console_socket: Option<PathBuf>,
     #[arg(long)]
     pub pid_file: Option<PathBuf>,
-    /// The file with the process as JSON, instead of a command
-    #[arg(short, long)]
+    /// The socket that gets a descriptor of the process
+    #[arg(long)]
+    pub pidfd_socket: Option<PathBuf>,
+    /// The file with the process as JSON, instead of a command and what describes it
+    #[arg(
+        short,
+        long,
+        conflicts_with_all = ["cwd", "env", "user", "additional_gids", "cap", "no_new_privs", "apparmor",
+            "process_label", "command"]
+    )]
     pub process: Option<PathBuf>,
     #[arg(short, long)]
     pub detach: bool,
@@ -178,6 +211,12 @@ pub struct Exec {
     pub process_label: Option<String>,
     #[arg(long, default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Accepted: a container that is paused takes no program all the same
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// Refused: the process is in the container's own cgroup
+    #[arg(long)]
+    pub cgroup: Vec<String>,
     pub id: String,
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
@@ -188,11 +227,12 @@ pub struct Update {
     /// A file with the limits as JSON (`linux.resources`); `-` for standard input
     #[arg(short, long)]
     pub resources: Option<String>,
-    #[arg(long, allow_hyphen_values = true)]
+    /// Bytes, or as 64m; -1 for no limit
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     pub memory: Option<i64>,
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     pub memory_reservation: Option<i64>,
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = bytes)]
     pub memory_swap: Option<i64>,
     #[arg(long, visible_alias = "cpu-share")]
     pub cpu_shares: Option<u64>,
@@ -224,6 +264,11 @@ pub fn within_user_namespace() -> bool {
 }
 
 impl Options {
+    /// Whether it was said that this is a user namespace.
+    pub fn says_rootless(&self) -> bool {
+        self.rootless == "true"
+    }
+
     /// The state directory.
     pub fn root(&self) -> Result<PathBuf, Failure> {
         match &self.root {
@@ -246,7 +291,12 @@ impl Options {
                 "cgroups are made directly; configure the cgroup manager cgroupfs",
             ));
         }
-        match (self.rootless.as_str(), within_user_namespace()) {
+        // Whoever writes a configuration need not be who runs it.
+        let within = match self.command {
+            Command::Spec { .. } => self.rootless == "true",
+            _ => within_user_namespace(),
+        };
+        match (self.rootless.as_str(), within) {
             ("auto", _) | ("true", true) | ("false", false) => {}
             ("true", false) => {
                 return Err(refusal(
@@ -268,6 +318,14 @@ impl Options {
                 "a container always gets a root of its own; anything else can be left",
             ));
         }
+        if let Command::Exec(exec) = &self.command
+            && exec.cgroup.iter().any(|cgroup| !["", "/"].contains(&cgroup.as_str()))
+        {
+            return Err(refusal(
+                "--cgroup",
+                "a process is always in the container's own cgroup; leave it out",
+            ));
+        }
         Ok(())
     }
 }
@@ -284,6 +342,55 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of bytes, with a unit of 1024 if there is one: `67108864`, `64m`, `64MiB`; or -1.
+fn bytes(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is no number of bytes such as 64m");
+    let lower = text.to_lowercase();
+    if lower == "-1" {
+        return Ok(-1);
+    }
+    let number = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let shift = match &lower[number.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = number.trim_end().parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes >= 0).ok_or_else(wrong)
+}
+
 fn refusal(what: &str, why: &str) -> Failure {
     format!("{what} is refused: {why}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, number) in [
+            ("0", 0),
+            ("-1", -1),
+            ("4096", 4096),
+            ("64m", 64 << 20),
+            ("1G", 1 << 30),
+            ("2 KiB", 2048),
+            ("3b", 3),
+        ] {
+            assert_eq!(bytes(text), Ok(number), "{text}");
+        }
+        for text in ["", "m", "-2", "-1m", "1.5g", "1x", "9223372036854775807k", "1mm"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_whole() {
+        use clap::CommandFactory;
+        Options::command().debug_assert();
+    }
 }

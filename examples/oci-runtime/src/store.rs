@@ -14,6 +14,8 @@ use crate::options::{Options, within_user_namespace};
 
 /// The container of each pod.
 pub const CONTAINER: &str = "main";
+/// The specification that states and configurations are written by.
+pub const SPEC_VERSION: &str = "1.3.0";
 /// What is remembered of a configuration in the pod's annotations.
 const ID: &str = "pericarp-oci/id";
 const BUNDLE: &str = "pericarp-oci/bundle";
@@ -131,7 +133,7 @@ impl Found {
         };
         let annotations = self.container.as_ref().map(|container| container.spec().annotations.clone());
         Ok(json!({
-            "ociVersion": "1.3.0",
+            "ociVersion": SPEC_VERSION,
             "id": self.id(),
             "pid": pid,
             "status": status,

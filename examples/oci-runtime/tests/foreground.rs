@@ -1,66 +1,20 @@
 //! `run` and `exec` with a terminal and nobody to send it to: it is that of this program, as with runc and crun.
 
-use std::fs::{self, File};
+mod support;
+
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
-use pericarp::{CgroupParent, Node, NodeOptions, Terminal};
-use serde_json::json;
+use pericarp::Terminal;
 
-/// All nodes of the program have one cgroup, which goes with the first of them that is removed while it is empty.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// A bundle whose program is a script of a static shell, and a node of its own.
-struct Bundle(tempfile::TempDir, #[expect(dead_code, reason = "held to the end")] MutexGuard<'static, ()>);
-
-impl Bundle {
-    fn new(terminal: bool, script: &str) -> Bundle {
-        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let bundle = Bundle(tempfile::tempdir().unwrap(), alone);
-        let bin = bundle.0.path().join("rootfs/bin");
-        fs::create_dir_all(&bin).unwrap();
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-        fs::copy(busybox.expect("busybox"), bin.join("busybox")).unwrap();
-        for applet in ["sh", "stty", "sleep"] {
-            std::os::unix::fs::symlink("busybox", bin.join(applet)).unwrap();
-        }
-        assert!(bundle.command(&["spec", "-b"]).arg(bundle.0.path()).status().unwrap().success());
-        let config = bundle.0.path().join("config.json");
-        let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
-        json["process"]["terminal"] = json!(terminal);
-        json["process"]["args"] = json!(["sh", "-c", script]);
-        json["root"]["readonly"] = json!(false);
-        // A cgroup of version 2 without controllers will do.
-        json["linux"]["resources"] = json!({});
-        fs::write(config, json.to_string()).unwrap();
-        bundle
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pericarp-oci"));
-        command.arg("--root").arg(self.0.path().join("state")).args(words);
-        command
-    }
-}
-
-impl Drop for Bundle {
-    fn drop(&mut self) {
-        let parent = CgroupParent::Named("pericarp-oci".into());
-        let options = NodeOptions::new().state_dir(self.0.path().join("state")).cgroup_parent(parent);
-        let node = Node::open(&options).unwrap();
-        for pod in node.pods().unwrap() {
-            pod.remove().unwrap();
-        }
-        node.remove().unwrap();
-    }
-}
+use support::Bundle;
 
 /// The other side of a program's terminal: somebody who types and looks.
 struct Person {
@@ -134,20 +88,20 @@ fn use_terminal(mut person: Person, mut child: Child, before: &Termios, bundle: 
     person.waits_for("22 55");
     assert_eq!(child.wait().unwrap().code(), Some(7), "{}", person.seen);
     assert_eq!(person.settings(), *before, "the terminal is as it was");
-    assert!(pid_file.exists() && bundle.0.path().exists());
+    assert!(pid_file.exists() && bundle.path().exists());
 }
 
 #[test]
 fn a_terminal_in_the_foreground_is_that_of_the_program() {
     let bundle = Bundle::new(true, SCRIPT);
-    let pid_file = bundle.0.path().join("pid");
+    let pid_file = bundle.path().join("pid");
     let mut command = bundle.command(&["run", "--pid-file"]);
-    command.arg(&pid_file).arg("-b").arg(bundle.0.path()).arg("one");
+    command.arg(&pid_file).arg("-b").arg(bundle.path()).arg("one");
     let before = tcgetattr(openpty(None, None).unwrap().slave).unwrap();
     let (person, child) = Person::with(&mut command);
     use_terminal(person, child, &before, &bundle, &pid_file);
     // In the background somebody has to take it.
-    let output = bundle.command(&["run", "-d", "-b"]).arg(bundle.0.path()).arg("two").output().unwrap();
+    let output = bundle.command(&["run", "-d", "-b"]).arg(bundle.path()).arg("two").output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("--console-socket"));
 }
@@ -155,8 +109,8 @@ fn a_terminal_in_the_foreground_is_that_of_the_program() {
 #[test]
 fn so_is_that_of_another_program_in_a_container() {
     let bundle = Bundle::new(false, "exec sleep 1000");
-    assert!(bundle.command(&["run", "-d", "-b"]).arg(bundle.0.path()).arg("one").status().unwrap().success());
-    let pid_file = bundle.0.path().join("pid");
+    assert!(bundle.command(&["run", "-d", "-b"]).arg(bundle.path()).arg("one").status().unwrap().success());
+    let pid_file = bundle.path().join("pid");
     let mut command = bundle.command(&["exec", "-t", "--pid-file"]);
     // What is left in the background holds nobody up.
     command.arg(&pid_file).args(["one", "sh", "-c", &format!("sleep 1000 & {SCRIPT}")]);
@@ -171,7 +125,7 @@ fn what_is_piped_in_goes_through_a_terminal_as_well() {
     let bundle = Bundle::new(true, "read line; echo \"got $line\"");
     let mut command = bundle.command(&["run", "-b"]);
     let mut child =
-        command.arg(bundle.0.path()).arg("one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        command.arg(bundle.path()).arg("one").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"line\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");

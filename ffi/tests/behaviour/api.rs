@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pericarp::spec::kubernetes::{Capacity, KubernetesPod, Resize};
 use pericarp::spec::{
-    IdMappings, IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
+    DeviceRule, IdMappings, IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
     SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
@@ -205,6 +205,8 @@ pub trait ContainerApi: Send + Sync {
     fn take_stderr(&self) -> Option<File>;
     fn start(&self) -> Res<()>;
     fn signal(&self, signal: i32) -> Res<()>;
+    fn signal_all(&self, signal: i32) -> Res<()>;
+    fn update_device_rules(&self, rules: &[DeviceRule]) -> Res<()>;
     fn kill(&self) -> Res<()>;
     fn wait(&self) -> Res<ExitStatus>;
     fn wait_timeout(&self, timeout: Option<Duration>) -> Res<Option<ExitStatus>>;

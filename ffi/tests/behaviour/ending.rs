@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pericarp::spec::{Device, DeviceAccess, DeviceRule, DeviceRuleKind};
 use pericarp::{ContainerStatus, ErrorKind, ExitStatus, Stdio};
 
 use crate::world::*;
@@ -13,6 +14,8 @@ crate::behaviours![
     other_handles_get_the_status,
     waiting_has_a_limit,
     a_signal_is_handled_by_the_program,
+    a_signal_can_be_for_all_processes,
+    rules_for_devices_can_be_replaced,
     signals_that_are_none_are_refused,
     what_has_ended_gets_no_signals,
     kill_ends_every_process,
@@ -95,6 +98,40 @@ fn a_signal_is_handled_by_the_program(world: &World) -> Outcome {
     line(&mut container.take_stdout().expect("a pipe"))?;
     container.signal(libc::SIGUSR1)?;
     assert_eq!(container.wait()?, ExitStatus::Exited(5));
+    PASS
+}
+
+/// Mutation: with `Container::signal` in its place the child went on, and the container was still there after the limit.
+fn a_signal_can_be_for_all_processes(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    let text = "sh -c 'trap \"exit 0\" USR1; echo; while :; do sleep 0.01; done' & trap 'heard=1' USR1; echo; \
+                while [ -z \"$heard\" ]; do sleep 0.01; done; wait; exit 5";
+    let container = started(&*pod, &script("c", text).stdout(Stdio::Pipe))?;
+    let mut stdout = container.take_stdout().expect("a pipe");
+    line(&mut stdout)?;
+    line(&mut stdout)?;
+    container.signal_all(libc::SIGUSR1)?;
+    assert_eq!(container.wait_timeout(Some(Duration::from_secs(60)))?, Some(ExitStatus::Exited(5)));
+    world.refused(container.signal_all(libc::SIGUSR1), ErrorKind::WrongState);
+    for signal in [-1, 0, 65] {
+        world.refused(container.signal_all(signal), ErrorKind::InvalidSpec);
+    }
+    PASS
+}
+
+fn rules_for_devices_can_be_replaced(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    let text = "read line; (: >/log) 2>/dev/null && exit 5; exit 6";
+    let spec = script("c", text).stdin(Stdio::Pipe).device(Device::char("/log", 1, 11));
+    let rule = DeviceRule::allow(DeviceRuleKind::Char, Some(1), Some(11), DeviceAccess::WRITE);
+    for (rules, code) in [(vec![], 6), (vec![rule], 5)] {
+        let container = started(&*pod, &spec)?;
+        container.update_device_rules(&rules)?;
+        drop(container.take_stdin());
+        assert_eq!(container.wait()?, ExitStatus::Exited(code));
+        container.remove()?;
+        world.refused(container.update_device_rules(&rules), ErrorKind::NotFound);
+    }
     PASS
 }
 

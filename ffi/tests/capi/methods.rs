@@ -76,6 +76,7 @@ const TYPES: &[(&str, &str)] = &[
     ("PodSpec", "JSON and pericarp_pod_options_t say it, and what makes a pod checks it"),
     ("Policy", JSON),
     ("PressureTrigger", JSON),
+    ("ProcessFile", "pericarp_container_exec_oci takes what is in the file"),
     ("Quantity", "JSON says amounts as manifests do: \"500m\""),
     ("Requirements", JSON),
     ("Resize", JSON),

@@ -115,7 +115,7 @@ impl Bundle {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
+pub(super) fn read(path: &Path) -> Result<String> {
     let file = std::fs::File::open(path).step("open", path.display())?;
     let mut text = String::new();
     let read = file.take(MAX_CONFIG + 1).read_to_string(&mut text).step("read", path.display())?;
@@ -135,7 +135,7 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 /// "Any value which cannot be mapped to a relevant kernel interface … MUST be logged as a warning by the runtime"
 /// (runtime-spec, "Linux Process").
-fn drop_unknown_capabilities(json: &mut Value) -> Vec<String> {
+pub(super) fn drop_unknown_capabilities(json: &mut Value) -> Vec<String> {
     let mut warnings = Vec::new();
     let sets = json.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
     for (set, list) in sets.into_iter().flatten() {

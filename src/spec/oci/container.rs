@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    self as oci, Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Spec,
+    self as oci, Linux, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, LinuxResources,
+    Spec,
 };
 
 use super::{
@@ -100,9 +101,7 @@ fn import_linux(linux: &Linux, container: &mut ContainerSpec) -> Result<()> {
     }
     if let Some(given) = linux.resources() {
         container.resources = resources::import(given)?;
-        for (index, rule) in given.devices().iter().flatten().enumerate() {
-            container.device_rules.push(import_rule(&format!("linux.resources.devices[{index}]"), rule)?);
-        }
+        container.device_rules = device_rules(given)?;
     }
     Ok(())
 }
@@ -251,6 +250,11 @@ fn permissions(mode: u32, kind: DeviceKind) -> Option<u32> {
         DeviceKind::Fifo => 1 << 25,
     };
     [0, kind.file_type(), of_go].contains(&(mode & !0o777)).then_some(mode & 0o777)
+}
+
+pub(super) fn device_rules(resources: &LinuxResources) -> Result<Vec<DeviceRule>> {
+    let rule = |(index, rule)| import_rule(&format!("linux.resources.devices[{index}]"), rule);
+    resources.devices().iter().flatten().enumerate().map(rule).collect()
 }
 
 fn import_rule(field: &str, rule: &LinuxDeviceCgroup) -> Result<DeviceRule> {

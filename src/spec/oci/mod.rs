@@ -20,6 +20,7 @@ mod features;
 mod hooks;
 mod pod;
 mod process;
+mod process_file;
 mod resources;
 mod unknown;
 
@@ -27,12 +28,13 @@ use std::path::Path;
 
 use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxNamespaceType, LinuxResources, Spec};
 
-use super::{ContainerSpec, IdMapping, IdMappings, PodSpec, Resources};
+use super::{ContainerSpec, DeviceRule, IdMapping, IdMappings, PodSpec, Resources};
 use crate::error::{Error, ErrorKind, Result};
 
 pub use crate::spec::kubernetes::cpu_weight;
 pub use bundle::Bundle;
 pub use features::features;
+pub use process_file::ProcessFile;
 
 impl ContainerSpec {
     /// The container of an OCI configuration, without what is the pod's. Its name is `main` until it is given another.
@@ -65,6 +67,16 @@ impl Resources {
     }
 }
 
+impl DeviceRule {
+    /// The rules for devices of an OCI configuration (`linux.resources.devices`), in their order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`] for what is no rule, by its place.
+    pub fn all_from_oci(resources: &LinuxResources) -> Result<Vec<DeviceRule>> {
+        container::device_rules(resources)
+    }
+}
+
 impl PodSpec {
     /// What an OCI configuration says of the pod. A namespace that it does not list is the host's, one with a path is
     /// that one, and one without a path is new.
@@ -92,6 +104,12 @@ pub(crate) fn parse(text: &str) -> Result<Spec> {
 
 /// The configuration in the model of it. What that does not know is lost: see `unknown.rs`.
 fn model(mut json: serde_json::Value) -> Result<Spec> {
+    prepare(&mut json)?;
+    serde_json::from_value(json).map_err(|error| wrong("config.json", error.to_string()))
+}
+
+/// Changes a configuration to what the model of it understands.
+fn prepare(json: &mut serde_json::Value) -> Result<()> {
     // The model spells two words differently from the specification.
     const MISSPELT: [(&str, &str); 2] = [
         ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
@@ -103,7 +121,7 @@ fn model(mut json: serde_json::Value) -> Result<Spec> {
             *flag = (*model).into();
         }
     }
-    serde_json::from_value(json).map_err(|error| wrong("config.json", error.to_string()))
+    Ok(())
 }
 
 fn wrong(field: impl Into<String>, why: impl Into<String>) -> Error {

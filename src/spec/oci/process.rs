@@ -48,8 +48,12 @@ pub(super) fn import(process: &Process, into: &mut ContainerSpec) -> Result<()> 
 }
 
 impl ExecSpec {
-    /// A further program in a container, from the `process` of an OCI configuration: it is taken whole, and nothing is as
-    /// in the container's own.
+    /// A further program in a container, from the `process` of an OCI configuration. What is left out there has the meaning
+    /// that the specification gives to that, with these exceptions, in which it is as for the container's own program,
+    /// as other runtimes have it: capabilities, resource limits that are not named, the AppArmor profile, the SELinux
+    /// label, `oomScoreAdj` and `execCPUAffinity`. The system call filter is always the container's.
+    ///
+    /// For a file see [`ProcessFile`](super::ProcessFile), which also understands what is younger than the type.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec) for what this library cannot do, by name.

@@ -19,6 +19,7 @@ crate::tests![
     the_last_rule_about_an_access_decides,
     everything_can_be_allowed,
     no_rule_takes_the_default_devices_away,
+    rules_are_replaced_while_a_container_runs,
     every_cgroup_with_processes_is_guarded,
     what_a_container_moves_below_stays_under_its_rules,
     nodes_are_as_they_were_asked_for,
@@ -125,6 +126,40 @@ fn programs(cgroup: &Path) -> u32 {
     let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
     assert_eq!(result, 0, "BPF_PROG_QUERY: {}", std::io::Error::last_os_error());
     query.prog_cnt
+}
+
+/// Mutations: attached beside the old program instead of in its place (without `BPF_F_REPLACE`), the new one allowed nothing
+/// more: "refused" after the first change.
+fn rules_are_replaced_while_a_container_runs() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let spec = |name| script(name, "").device(Device::char("/log", 1, 11));
+    let (mut shell, mut other) = (Shell::start(&pod, spec("main")), Shell::start(&pod, spec("other")));
+    let container = pod.container("main")?;
+    for (rules, said) in [
+        (vec![log("rw")], "opened\n"),
+        (vec![log("rw"), denied(log("w"))], "refused\n"),
+        (vec![log("w")], "opened\n"),
+        (vec![], "refused\n"),
+    ] {
+        container.update_device_rules(&rules)?;
+        assert_eq!(shell.run(OPEN_LOG), said, "{rules:?}");
+        assert_eq!(programs(&pod.cgroup_path().join("main")), 1, "{rules:?}");
+    }
+    // What is open stays open, and the default devices are there.
+    container.update_device_rules(&[log("w")])?;
+    assert_eq!(shell.run("exec 9>/log && echo opened"), "opened\n");
+    container.update_device_rules(&[DeviceRule::deny(DeviceRuleKind::All, None, None, DeviceAccess::ALL)])?;
+    assert_eq!(shell.run(&format!("head -c 1 /dev/zero | wc -c; : >&9; {OPEN_LOG}")), "1\nrefused\n");
+    assert_eq!(other.run(OPEN_LOG), "refused\n");
+    let error = container.update_device_rules(&[DeviceRule::allow(
+        DeviceRuleKind::Char,
+        Some(1 << 12),
+        None,
+        DeviceAccess::ALL,
+    )]);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::InvalidSpec);
+    PASS
 }
 
 fn every_cgroup_with_processes_is_guarded() -> Outcome {

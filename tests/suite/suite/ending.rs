@@ -24,6 +24,8 @@ crate::tests![
     every_signal_is_told_as_the_kernel_tells_it,
     a_frozen_container_does_nothing_and_can_be_thawed,
     a_frozen_container_can_be_killed,
+    a_signal_for_all_reaches_each_process_that_there_is,
+    a_signal_for_all_leaves_a_frozen_container_frozen,
     processes_are_listed_as_the_host_sees_them,
     what_the_first_process_leaves_behind_is_killed,
     a_dropped_handle_ends_nothing,
@@ -242,6 +244,46 @@ fn a_frozen_container_can_be_killed() -> Outcome {
     c.freeze()?;
     c.remove()?;
     assert_eq!(c.wait()?, killed);
+    PASS
+}
+
+/// Three processes that end when they hear the signal, and start another one on that, which does not hear it.
+///
+/// Mutation: sent to the first process alone, the others went on, and the container had not ended after the limit.
+fn a_signal_for_all_reaches_each_process_that_there_is() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let hear = "trap 'heard=1' 37; echo ready; while [ -z \"$heard\" ]; do sleep 0.01; done";
+    let late = "sh -c 'trap \"echo late heard\" 37; sleep 0.1; echo late'";
+    let text = format!("({hear}; {late}) & ({hear}; {late}) & {hear}; wait; echo all; exit 6");
+    let container = pod.create_container(&script("a", &text).stdout(Stdio::Pipe))?;
+    let mut stdout = std::io::BufReader::new(container.take_stdout().expect("a pipe"));
+    container.start()?;
+    for _ in 0..3 {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut line)?;
+        assert_eq!(line, "ready\n");
+    }
+    container.signal_all(37)?;
+    assert_eq!(container.wait_timeout(Some(LONG))?, Some(ExitStatus::Exited(6)));
+    assert_eq!(std::io::read_to_string(stdout)?, "late\nlate\nall\n");
+    assert_eq!(container.signal_all(37).unwrap_err().kind(), ErrorKind::WrongState);
+    PASS
+}
+
+fn a_signal_for_all_leaves_a_frozen_container_frozen() -> Outcome {
+    let fixture = Fixture::new();
+    let pod = fixture.pod("web");
+    let container = ready(&pod, "a", "trap 'exit 7' USR1; echo ready; while :; do sleep 0.01; done");
+    container.freeze()?;
+    container.signal_all(libc::SIGUSR1)?;
+    assert!(container.is_frozen()?);
+    assert_eq!(container.try_wait()?, None);
+    container.thaw()?;
+    assert_eq!(container.wait_timeout(Some(LONG))?, Some(ExitStatus::Exited(7)));
+    let other = ready(&pod, "b", DEAF);
+    other.signal_all(libc::SIGKILL)?;
+    assert_eq!(other.wait()?, ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false });
     PASS
 }
 

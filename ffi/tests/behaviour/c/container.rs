@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::null_mut;
 use std::time::Duration;
 
-use pericarp::spec::StdioSet;
+use pericarp::spec::{DeviceRule, StdioSet};
 use pericarp::stats::StatsOptions;
 use pericarp::{ContainerSpec, ContainerStatus, ErrorKind, ExecSpec, ExitStatus, Resources, Stdio};
 use pericarp_ffi::*;
@@ -126,6 +126,17 @@ impl ContainerApi for ContainerHandle {
     fn signal(&self, signal: i32) -> Res<()> {
         // SAFETY: all pointers are to what the header asks for.
         call(|err| unsafe { pericarp_container_signal(self.pointer, signal, err) })
+    }
+
+    fn signal_all(&self, signal: i32) -> Res<()> {
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_container_signal_all(self.pointer, signal, err) })
+    }
+
+    fn update_device_rules(&self, rules: &[DeviceRule]) -> Res<()> {
+        let json = c_json(&rules);
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_container_update_device_rules_json(self.pointer, json.as_ptr(), err) })
     }
 
     fn kill(&self) -> Res<()> {

@@ -11,8 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use pericarp::oci_spec::runtime::{LinuxResources, Process as OciProcess};
 use pericarp::spec::kubernetes::Resize;
 use pericarp::spec::{
-    IdMappings, IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec, SharedMemorySpec,
-    ShmObjectSpec, SysvMessageQueueSpec,
+    DeviceRule, IdMappings, IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec,
+    SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
 };
 use pericarp::stats::StatsOptions;
 use pericarp::{
@@ -411,6 +411,14 @@ impl ContainerApi for Container {
 
     fn signal(&self, signal: i32) -> Res<()> {
         Ok(self.signal(signal)?)
+    }
+
+    fn signal_all(&self, signal: i32) -> Res<()> {
+        Ok(self.signal_all(signal)?)
+    }
+
+    fn update_device_rules(&self, rules: &[DeviceRule]) -> Res<()> {
+        Ok(self.update_device_rules(rules)?)
     }
 
     fn kill(&self) -> Res<()> {
