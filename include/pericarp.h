@@ -969,6 +969,18 @@ uint32_t pericarp_version_number(void);
 int pericarp_has_feature(const char *name);
 
 /**
+ * The path of the cgroup that was delegated to this user, as far as this program is in it, for `cgroup_path`: the topmost one
+ * that the user may write to, from this program's own upwards.
+ *
+ * Ownership: `*out_path` is the caller's to free with `pericarp_string_free`.
+ * Errors: `NOT_FOUND` when there is none.
+ * Threads: any.
+ * Rust: `CgroupParent::delegated`.
+ */
+int pericarp_delegated_cgroup(char **out_path,
+                              pericarp_error_t **err);
+
+/**
  * Opens the state directory, and makes it when it is missing. This makes the node's two private mount namespaces (one
  * line in the host's mount table), unless they are there, and its cgroup. `options` may be NULL for the defaults.
  *
@@ -2500,8 +2512,8 @@ int pericarp_pod_create_container_oci(const pericarp_pod_t *pod,
 
 /**
  * Runs another program in a container as the `process` object of an OCI configuration says, which is what OCI runtimes
- * take with `exec --process`. It is taken whole: nothing is as the container's specification has it. Otherwise as
- * `pericarp_container_exec`; `stdio` may be NULL.
+ * take with `exec --process`. Capabilities, resource limits, labels, `oomScoreAdj` and `execCPUAffinity` that it leaves out are
+ * the container's. Otherwise as `pericarp_container_exec`; `stdio` may be NULL.
  *
  * Ownership: the caller keeps `json`; `*out_process` is the caller's to give back with `pericarp_process_unref`.
  * Descriptors in `stdio` stay the caller's, and may be closed after the call.

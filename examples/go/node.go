@@ -105,6 +105,20 @@ func Open(options Options) (*Node, error) {
 // Close gives the node back. Its pods go on.
 func (n *Node) Close() error { return n.handle.close() }
 
+// DelegatedCgroup is the path of the cgroup that was delegated to this user, for NodeOptions.CgroupPath: the topmost one
+// that the user may write to, from this program's own upwards. NotFound is the error when there is none.
+func DelegatedCgroup() (string, error) {
+	var text *C.char
+	err := try(func(err **C.pericarp_error_t) C.int {
+		return C.pericarp_delegated_cgroup(&text, err)
+	})
+	if err != nil {
+		return "", err
+	}
+	defer C.pericarp_string_free(text)
+	return C.GoString(text), nil
+}
+
 // Remove removes the node itself: its state directory and its cgroup. There must be no pods.
 func (n *Node) Remove() error {
 	return n.handle.use(func(node *C.pericarp_node_t, err **C.pericarp_error_t) C.int {

@@ -145,6 +145,27 @@ fn pod_spec(caller: Caller, place: *const pericarp_pod_options_t) -> Result<PodS
     Ok(spec)
 }
 
+/// The path of the cgroup that was delegated to this user, as far as this program is in it, for `cgroup_path`: the topmost one
+/// that the user may write to, from this program's own upwards.
+///
+/// Ownership: `*out_path` is the caller's to free with `pericarp_string_free`.
+/// Errors: `NOT_FOUND` when there is none.
+/// Threads: any.
+/// Rust: `CgroupParent::delegated`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_delegated_cgroup(
+    out_path: *mut *mut c_char,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        let out = caller.out(out_path, "out_path")?;
+        out.set(text_for_caller(&CgroupParent::delegated()?.to_string_lossy()));
+        Ok(())
+    })
+}
+
 /// Opens the state directory, and makes it when it is missing. This makes the node's two private mount namespaces (one
 /// line in the host's mount table), unless they are there, and its cgroup. `options` may be NULL for the defaults.
 ///

@@ -272,8 +272,8 @@ pub unsafe extern "C" fn pericarp_pod_create_container_oci(
 }
 
 /// Runs another program in a container as the `process` object of an OCI configuration says, which is what OCI runtimes
-/// take with `exec --process`. It is taken whole: nothing is as the container's specification has it. Otherwise as
-/// `pericarp_container_exec`; `stdio` may be NULL.
+/// take with `exec --process`. Capabilities, resource limits, labels, `oomScoreAdj` and `execCPUAffinity` that it leaves out are
+/// the container's. Otherwise as `pericarp_container_exec`; `stdio` may be NULL.
 ///
 /// Ownership: the caller keeps `json`; `*out_process` is the caller's to give back with `pericarp_process_unref`.
 /// Descriptors in `stdio` stay the caller's, and may be closed after the call.

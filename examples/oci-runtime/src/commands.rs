@@ -21,13 +21,13 @@ pub fn create(options: &Options, create: &Create) -> Outcome {
 /// Makes pod and container; on failure both are gone again. In the `foreground` a terminal is left for the caller.
 fn make(options: &Options, create: &Create, foreground: bool) -> Outcome<Container> {
     store::check_id(&create.id)?;
+    let node = store::node(options)?;
     let (pod_spec, mut spec) = store::specs(options, &create.id, &create.bundle)?;
     if !own_streams(spec.terminal, create.console_socket.as_deref(), foreground)? {
         spec.stdio = inherited_streams();
     }
     spec.preserved_fds = inherited(listening(&mut spec) + create.preserve_fds)?;
     spec.security.inherit_session_keyring = create.no_new_keyring;
-    let node = store::node(options)?;
     // Before anything is made that the failure would take from the one that is there.
     if store::find_in(&node, &create.id)?.is_some() {
         return Err(format!("container {:?} exists already", create.id).into());
@@ -37,7 +37,10 @@ fn make(options: &Options, create: &Create, foreground: bool) -> Outcome<Contain
         ErrorKind::AlreadyExists if store::find_in(&node, &create.id).is_ok_and(|found| found.is_some()) => {
             Failure::from(format!("container {:?} exists already", create.id))
         }
-        _ => error.into(),
+        _ => {
+            notify::forget(options, &create.id);
+            error.into()
+        }
     })?;
     let made = pod.create_container(&spec).map_err(Failure::from).and_then(|container| {
         hand_over(|| container.take_terminal(), create.console_socket.as_deref())?;

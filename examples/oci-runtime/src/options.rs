@@ -30,6 +30,10 @@ pub struct Options {
     /// Refused: cgroups are made directly
     #[arg(long, global = true)]
     pub systemd_cgroup: bool,
+    /// As podman says it: "cgroupfs"; "disabled" in a user namespace, where a container has a cgroup only below a delegated one;
+    /// "systemd" is refused
+    #[arg(long, global = true, default_value = "cgroupfs")]
+    cgroup_manager: String,
     /// Whether this is root of a user namespace that somebody has made for it: "true", "false", or "auto" to find out
     #[arg(long, global = true, default_value = "auto", num_args = 0..=1, default_missing_value = "true")]
     rootless: String,
@@ -290,6 +294,22 @@ impl Options {
                 "--systemd-cgroup",
                 "cgroups are made directly; configure the cgroup manager cgroupfs",
             ));
+        }
+        match self.cgroup_manager.as_str() {
+            "cgroupfs" => {}
+            "disabled" if within_user_namespace() => {}
+            "disabled" => {
+                return Err(refusal(
+                    "--cgroup-manager disabled",
+                    "containers of the machine's root are in cgroups, which guard its devices",
+                ));
+            }
+            other => {
+                return Err(refusal(
+                    &format!("--cgroup-manager {other:?}"),
+                    "cgroups are made directly: say cgroupfs",
+                ));
+            }
         }
         // Whoever writes a configuration need not be who runs it.
         let within = match self.command {

@@ -20,13 +20,49 @@ pub const SPEC_VERSION: &str = "1.3.0";
 const ID: &str = "pericarp-oci/id";
 const BUNDLE: &str = "pericarp-oci/bundle";
 
+/// The file in the state directory with the path of the cgroup that was delegated to an ordinary user.
+const DELEGATED: &str = "delegated-cgroup";
+
 pub fn node(options: &Options) -> Outcome<Node> {
-    // Nobody delegates one that could be known here: what takes a cgroup is an error that says so.
-    let parent = match within_user_namespace() {
-        true => CgroupParent::None,
-        false => CgroupParent::Named("pericarp-oci".to_string()),
+    let root = options.root()?;
+    let open = |parent| Node::open(&NodeOptions::new().state_dir(&root).cgroup_parent(parent));
+    if !within_user_namespace() {
+        return Ok(open(CgroupParent::Named("pericarp-oci".to_string()))?);
+    }
+    // Later commands may be called from anywhere: what was found first holds for all, until there is nothing to lose.
+    let file = root.join(DELEGATED);
+    match std::fs::read_to_string(&file) {
+        Ok(path) if !path.is_empty() && Path::new(&path).is_dir() => {
+            return Ok(open(CgroupParent::Path(path.into()))?);
+        }
+        Ok(_) => {
+            let node = open(CgroupParent::None)?;
+            if !node.pods()?.is_empty() {
+                return Ok(node);
+            }
+        }
+        Err(_) => {}
+    }
+    // Without one there are no limits: what takes a cgroup is an error that says so.
+    let (parent, text) = match CgroupParent::delegated() {
+        Ok(path) => (CgroupParent::Path(path.clone()), path.display().to_string()),
+        Err(error) if error.kind() == ErrorKind::NotFound => (CgroupParent::None, String::new()),
+        Err(error) => return Err(error.into()),
     };
-    Ok(Node::open(&NodeOptions::new().state_dir(options.root()?).cgroup_parent(parent))?)
+    let node = open(parent)?;
+    std::fs::write(&file, text).map_err(|error| format!("write {}: {error}", file.display()))?;
+    Ok(node)
+}
+
+/// Where a configuration wants the cgroup, below the one that was delegated: that is the top of all that there is here.
+fn below_delegated(options: &Options, cgroup: &str) -> Outcome<String> {
+    let delegated = std::fs::read_to_string(options.root()?.join(DELEGATED)).unwrap_or_default();
+    let wanted = Path::new(cgroup.trim_start_matches('/'));
+    let rest = wanted.ancestors().filter(|above| !above.as_os_str().is_empty());
+    let rest = rest
+        .filter(|above| Path::new(&delegated).ends_with(above))
+        .find_map(|above| wanted.strip_prefix(above).ok());
+    Ok(rest.filter(|rest| !rest.as_os_str().is_empty()).unwrap_or(wanted).display().to_string())
 }
 
 /// The name of an id's pod: pods have names that DNS can have, and ids may be others.
@@ -63,6 +99,10 @@ pub fn specs(options: &Options, id: &str, bundle: &Path) -> Outcome<(PodSpec, Co
         [(ID.to_string(), id.to_string()), (BUNDLE.to_string(), bundle.display().to_string())].into();
     // Seen at the path that the caller chose, as well as inside.
     pod.resources = container.resources.clone();
+    if let Some(cgroup) = pod.cgroup.take() {
+        let within = within_user_namespace();
+        pod.cgroup = Some(if within { below_delegated(options, &cgroup)? } else { cgroup });
+    }
     container.name = CONTAINER.to_string();
     container.detached = true;
     container.hooks.id = Some(id.to_string());

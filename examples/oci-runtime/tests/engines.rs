@@ -303,7 +303,7 @@ fn a_process_is_executed_as_it_is_described() {
         json!({ "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["/bin/none"] }).to_string(),
     )
     .unwrap();
-    assert!(engine.failure(&["exec", "--process", &file, "one"]).contains("no such file"));
+    assert!(engine.failure(&["exec", "--process", &file, "one"]).contains("No such file"));
     engine.run(&["pause", "one"]);
     assert!(engine.failure(&["exec", "--ignore-paused", "one", "id"]).contains("thaw it first"));
     assert!(engine.failure(&["exec", "--cgroup", "below", "one", "id"]).contains("--cgroup"));
@@ -359,8 +359,6 @@ fn terminals_and_pidfds_are_sent_to_who_asks() {
 }
 
 /// As the kubelet resizes a container: containerd and CRI-O send all resources of the configuration.
-///
-/// Mutation: with the rules left out of `update`, "refused" was said the second time, too.
 #[test]
 fn an_update_comes_with_rules_for_devices() {
     let engine =
@@ -436,7 +434,6 @@ fn sockets_that_the_program_was_started_for_are_the_containers() {
     engine.run(&["delete", "one"]);
 }
 
-/// Mutation: without the wait after the start, nothing was told: the test waited for the first message until it was ended.
 #[test]
 fn a_container_tells_that_it_is_ready() {
     let engine = Engine::new("echo \"$NOTIFY_SOCKET\"; sleep 1000");

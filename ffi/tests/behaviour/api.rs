@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pericarp::spec::kubernetes::{Capacity, KubernetesPod, Resize};
@@ -41,6 +41,7 @@ impl fmt::Display for Failure {
 /// One of the interfaces.
 pub trait Api: Sync {
     fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>>;
+    fn delegated_cgroup(&self) -> Res<PathBuf>;
     /// As text and as a number.
     fn version(&self) -> (String, u32);
     fn bundle(&self, path: &Path) -> Res<Box<dyn BundleApi>>;

@@ -101,7 +101,6 @@ fn a_signal_is_handled_by_the_program(world: &World) -> Outcome {
     PASS
 }
 
-/// Mutation: with `Container::signal` in its place the child went on, and the container was still there after the limit.
 fn a_signal_can_be_for_all_processes(world: &World) -> Outcome {
     let pod = world.pod("shop")?;
     let text = "sh -c 'trap \"exit 0\" USR1; echo; while :; do sleep 0.01; done' & trap 'heard=1' USR1; echo; \

@@ -13,6 +13,7 @@ crate::behaviours![
     a_state_directory_that_others_can_write_to_is_refused,
     cgroups_that_cannot_be_are_refused,
     the_cgroup_can_be_given_by_path,
+    the_delegated_cgroup_of_root_is_the_machines,
     a_node_with_pods_is_not_removed,
     a_removed_node_is_gone,
     recovery_adopts_what_is_whole,
@@ -67,6 +68,15 @@ fn the_cgroup_can_be_given_by_path(world: &World) -> Outcome {
     pod.remove()?;
     node.remove()?;
     assert!(fs::metadata(parent).is_ok(), "a cgroup that was given is not the node's to remove");
+    PASS
+}
+
+/// Root may write to all of them; what an ordinary user has is in the suite's tests.
+fn the_delegated_cgroup_of_root_is_the_machines(world: &World) -> Outcome {
+    let path = world.api.delegated_cgroup()?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounted = |line: &str| line.contains(" - cgroup2 ") && line.split(' ').nth(4) == path.to_str();
+    assert!(mounts.lines().any(mounted), "{}", path.display());
     PASS
 }
 

@@ -66,7 +66,6 @@ mod tests {
     use super::*;
     use crate::spec::{ContainerSpec, Rlimit, RlimitResource, Rootfs, SchedulerFlag};
 
-    /// Mutation: read without `prepare` and without the capabilities' warnings, both were errors.
     #[test]
     fn a_process_is_read_as_that_of_a_configuration() {
         let text = r#"{"user": {"uid": 7, "gid": 8}, "args": ["id"], "cwd": "/",

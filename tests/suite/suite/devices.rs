@@ -128,8 +128,7 @@ fn programs(cgroup: &Path) -> u32 {
     query.prog_cnt
 }
 
-/// Mutations: attached beside the old program instead of in its place (without `BPF_F_REPLACE`), the new one allowed nothing
-/// more: "refused" after the first change.
+/// A program beside the old one instead of in its place could allow nothing more.
 fn rules_are_replaced_while_a_container_runs() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

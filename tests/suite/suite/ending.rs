@@ -248,8 +248,6 @@ fn a_frozen_container_can_be_killed() -> Outcome {
 }
 
 /// Three processes that end when they hear the signal, and start another one on that, which does not hear it.
-///
-/// Mutation: sent to the first process alone, the others went on, and the container had not ended after the limit.
 fn a_signal_for_all_reaches_each_process_that_there_is() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");

@@ -26,6 +26,11 @@ pub(super) fn bundle_of(bundle: &dyn BundleApi) -> *const pericarp_bundle_t {
 }
 
 impl Api for C {
+    fn delegated_cgroup(&self) -> Res<std::path::PathBuf> {
+        // SAFETY: both pointers are to what the header asks for.
+        Ok(get_text(|place, err| unsafe { pericarp_delegated_cgroup(place, err) })?.into())
+    }
+
     fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>> {
         let state_dir = c_path(&options.state_dir);
         let (name, path) = match &options.cgroup_parent {

@@ -22,6 +22,10 @@ impl Api for Rust {
         Ok(Box::new(Node::open(options)?))
     }
 
+    fn delegated_cgroup(&self) -> Res<std::path::PathBuf> {
+        Ok(pericarp::CgroupParent::delegated()?)
+    }
+
     /// A Rust program knows it from Cargo; all crates of the workspace have the same.
     fn version(&self) -> (String, u32) {
         let version = env!("CARGO_PKG_VERSION");
