@@ -1073,8 +1073,8 @@ int pericarp_node_open_pod(const pericarp_node_t *node,
  * Puts the node in order after programs died: ends what they left half made or half removed. Pods that are whole are
  * adopted: they go on as they are. What a living program is working on is left alone, so that this can be called at any
  * time. The answer is a JSON object: `{"adopted": [ID…], "removed": [ID…], "removedContainers": ["POD-ID/NAME"…],
- * "foreign": [ID…],
- * "busy": [ID…]}`.
+ * "foreign": [ID…], "busy": [ID…], "resizesTakenBack": [ID…], "resizesFinished": [ID…],
+ * "resizesUnsettled": [{"pod": ID, "error": TEXT}…]}`: the last three are pods whose program died while it resized them.
  *
  * Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
  * Errors: what the kernel says.
@@ -1918,6 +1918,21 @@ int pericarp_container_update_json(const pericarp_container_t *container,
 int pericarp_container_update_device_rules_json(const pericarp_container_t *container,
                                                 const char *json,
                                                 pericarp_error_t **err);
+
+/**
+ * Makes the OOM killer take the processes of a container sooner (up to 1000) or later (down to -1000 for never): of all
+ * that run now, and of all that they start, but for one that is being forked just then. What `pericarp_container_exec` adds later has that of its own
+ * specification, or of the container's.
+ *
+ * Ownership: the caller keeps `container`.
+ * Errors: `INVALID_SPEC` for another number; `WRONG_STATE` when no process is left; `PERMISSION_DENIED` for a lower one
+ * than was set last, without `CAP_SYS_RESOURCE`. Then the processes have what they had.
+ * Threads: any.
+ * Rust: `Container::set_oom_score_adj`.
+ */
+int pericarp_container_set_oom_score_adj(const pericarp_container_t *container,
+                                         int adjustment,
+                                         pericarp_error_t **err);
 
 /**
  * What there is for the pods of a node, as a JSON object: `{"cpuMillis": N, "memory": BYTES, "swap": BYTES, "hugePages":

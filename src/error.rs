@@ -128,6 +128,14 @@ impl Error {
         self
     }
 
+    /// Adds what happened besides to the reason.
+    pub(crate) fn and(self, more: impl Into<String>) -> Self {
+        let more = more.into();
+        let detail =
+            self.0.detail.as_ref().map_or_else(|| more.clone(), |detail| format!("{detail}; {more}"));
+        self.because(detail)
+    }
+
     /// Replaces the kind that was derived from the error number, where the caller knows better.
     pub(crate) fn of_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;

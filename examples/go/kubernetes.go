@@ -57,12 +57,14 @@ const (
 
 // Capacity is what there is for the pods of a node: the machine's, or what a cgroup above the pods leaves of it.
 type Capacity struct {
-	CPUMillis uint64            `json:"cpuMillis"`
-	Memory    uint64            `json:"memory"`    // bytes
-	Swap      *uint64           `json:"swap"`      // bytes; nil where the kernel does not account for it by cgroup
-	HugePages map[uint64]uint64 `json:"hugePages"` // bytes, by the size of a page in bytes
-	PIDs      uint64            `json:"pids"`
-	PageSize  uint64            `json:"pageSize"` // bytes
+	CPUMillis uint64 `json:"cpuMillis"`
+	Memory    uint64 `json:"memory"` // bytes
+	// AllocatableMemory is what of the memory is for pods, in bytes; nil when nothing is reserved for others.
+	AllocatableMemory *uint64           `json:"allocatableMemory,omitempty"`
+	Swap              *uint64           `json:"swap"`      // bytes; nil where the kernel does not account for it by cgroup
+	HugePages         map[uint64]uint64 `json:"hugePages"` // bytes, by the size of a page in bytes
+	PIDs              uint64            `json:"pids"`
+	PageSize          uint64            `json:"pageSize"` // bytes
 }
 
 // Capacity tells what there is for the pods of the node.

@@ -3,6 +3,7 @@ package pericarp_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -91,6 +92,11 @@ func TestRequestsAreToldAndChanged(t *testing.T) {
 		refused(t, main.Update(limit), pericarp.Unsupported)
 	}
 	refused(t, plain.Update(object{"pids": 7}), pericarp.InvalidSpec)
+	must(t, main.SetOOMScoreAdj(1000))
+	score, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", main.PID()))
+	must(t, err)
+	equal(t, string(score), "1000\n")
+	refused(t, main.SetOOMScoreAdj(1001), pericarp.InvalidSpec)
 
 	pod, err := node.CreatePod(object{"name": "shop", "kubernetes": web("100m")})
 	if !has["cpu"] || !has["memory"] {

@@ -133,6 +133,16 @@ type Recovery struct {
 	RemovedContainers []string `json:"removedContainers"` // likewise, in pods that are whole
 	Foreign           []string `json:"foreign"`           // not this library's: left alone
 	Busy              []string `json:"busy"`              // a living program works on them: left alone
+
+	ResizesTakenBack []string          `json:"resizesTakenBack"` // their program died while it resized them: they have what they had
+	ResizesFinished  []string          `json:"resizesFinished"`  // likewise: they have what they were to have
+	ResizesUnsettled []UnsettledResize `json:"resizesUnsettled"` // likewise, and neither was possible
+}
+
+// UnsettledResize is a pod of whose limits some are old and some new, and why.
+type UnsettledResize struct {
+	Pod   string `json:"pod"`
+	Error string `json:"error"`
 }
 
 // Recover puts the node in order after programs died.

@@ -102,3 +102,11 @@ func (p *Pod) IDMappings() (IDMappings, error) {
 	})
 	return mappings, err
 }
+
+// SetOOMScoreAdj makes the OOM killer take the processes of the container sooner (up to 1000) or later (down to -1000 for
+// never): of all that run now, and of all that they start. A lower one than was set last takes CAP_SYS_RESOURCE.
+func (c *Container) SetOOMScoreAdj(adjustment int) error {
+	return c.handle.use(func(container *C.pericarp_container_t, err **C.pericarp_error_t) C.int {
+		return C.pericarp_container_set_oom_score_adj(container, C.int(adjustment), err)
+	})
+}

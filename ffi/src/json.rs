@@ -26,12 +26,17 @@ pub(crate) fn write(value: &impl Serialize) -> Result<String, Problem> {
 }
 
 pub(crate) fn recovery(recovery: &Recovery) -> String {
+    let unsettled = recovery.resizes_unsettled.iter().map(|(id, why)| json!({ "pod": id, "error": why }));
+    let unsettled: Vec<Value> = unsettled.collect();
     json!({
         "adopted": recovery.adopted,
         "removed": recovery.removed,
         "removedContainers": recovery.removed_containers,
         "foreign": recovery.foreign,
         "busy": recovery.busy,
+        "resizesTakenBack": recovery.resizes_taken_back,
+        "resizesFinished": recovery.resizes_finished,
+        "resizesUnsettled": unsettled,
     })
     .to_string()
 }

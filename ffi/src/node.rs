@@ -318,8 +318,8 @@ pub unsafe extern "C" fn pericarp_node_open_pod(
 /// Puts the node in order after programs died: ends what they left half made or half removed. Pods that are whole are
 /// adopted: they go on as they are. What a living program is working on is left alone, so that this can be called at any
 /// time. The answer is a JSON object: `{"adopted": [ID…], "removed": [ID…], "removedContainers": ["POD-ID/NAME"…],
-/// "foreign": [ID…],
-/// "busy": [ID…]}`.
+/// "foreign": [ID…], "busy": [ID…], "resizesTakenBack": [ID…], "resizesFinished": [ID…],
+/// "resizesUnsettled": [{"pod": ID, "error": TEXT}…]}`: the last three are pods whose program died while it resized them.
 ///
 /// Ownership: `*out_json` is the caller's to free with `pericarp_string_free`.
 /// Errors: what the kernel says.

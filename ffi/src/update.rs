@@ -129,3 +129,26 @@ pub unsafe extern "C" fn pericarp_container_update_device_rules_json(
         Ok(())
     })
 }
+
+/// Makes the OOM killer take the processes of a container sooner (up to 1000) or later (down to -1000 for never): of all
+/// that run now, and of all that they start, but for one that is being forked just then. What `pericarp_container_exec` adds later has that of its own
+/// specification, or of the container's.
+///
+/// Ownership: the caller keeps `container`.
+/// Errors: `INVALID_SPEC` for another number; `WRONG_STATE` when no process is left; `PERMISSION_DENIED` for a lower one
+/// than was set last, without `CAP_SYS_RESOURCE`. Then the processes have what they had.
+/// Threads: any.
+/// Rust: `Container::set_oom_score_adj`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pericarp_container_set_oom_score_adj(
+    container: *const pericarp_container_t,
+    adjustment: c_int,
+    err: *mut *mut pericarp_error_t,
+) -> c_int {
+    // SAFETY: the caller keeps to the conventions of the header.
+    let caller = unsafe { Caller::trust() };
+    caller.entry(err, || {
+        caller.handle(container, "container")?.container.set_oom_score_adj(adjustment)?;
+        Ok(())
+    })
+}

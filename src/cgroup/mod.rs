@@ -16,6 +16,7 @@
 #![deny(unsafe_code)]
 
 mod bounds;
+mod classes;
 mod controller;
 mod cpulist;
 mod devices;
@@ -48,7 +49,7 @@ pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;
 pub(crate) use place::check_path;
-pub(crate) use resize::{Change, resize};
+pub(crate) use resize::{Change, Failed, resize};
 pub(crate) use tree::{Tree, no_cgroups};
 pub(crate) use update::update_all;
 pub(crate) use validate::validate;

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::ControllerSet;
 use super::dir::Dir;
 use super::group::Cgroup;
 use super::lack::Controls;
 use super::parent::components;
 use super::tree::{Tree, make_or_open};
+use super::{ControllerSet, classes};
 use crate::error::{Error, Result};
 use crate::spec::Resources;
+use crate::spec::kubernetes::Share;
 
 impl Tree {
     /// The top of the hierarchy that this program works in.
@@ -27,19 +28,31 @@ impl Tree {
         self.top().map_or_else(|_| PathBuf::new(), |top| top.path().join(path.trim_start_matches('/')))
     }
 
-    /// As [`Tree::create_pod`], at a path below the top of the hierarchy. What is missing on the way is made, and stays.
-    pub(crate) fn create_pod_at(&self, path: &str, resources: &Resources) -> Result<Cgroup> {
+    /// As [`Tree::create_pod`], at a path below the top of the hierarchy. What is missing on the way is made, and stays;
+    /// with a share, which a pod has that is in a class of Kubernetes, what is made for that class is kept as it has to be.
+    pub(crate) fn create_pod_at(
+        &self,
+        path: &str,
+        resources: &Resources,
+        share: Option<&Share>,
+    ) -> Result<Cgroup> {
         let (above, name) = split(path)?;
         let mut dir = Arc::clone(self.top()?);
         let available = ControllerSet::parse(&dir.read("cgroup.controllers")?);
         let mut controls = Controls::available(available.always(), dir.path()).enable_in(&dir)?;
-        for component in above {
-            let (child, _) = make_or_open(&dir, component)?;
+        let classes = share.map_or_else(Vec::new, |share| classes::above(&above, name, share.class));
+        for (i, component) in above.iter().enumerate() {
+            let (child, made) = make_or_open(&dir, component)?;
             dir = Arc::new(child);
+            // The last of them is that of the top, and of the cgroups the first.
+            if made && above.len() - i <= classes.len() {
+                classes::mark(&dir, classes[above.len() - i - 1])?;
+            }
             controls = controls.enable_in(&dir)?;
         }
         dir.set_subtree(Arc::new(controls));
-        Cgroup::create(&dir, name, resources)?.with_controllers()
+        let cgroup = Cgroup::create(&dir, name, resources)?.with_controllers()?;
+        cgroup.or_undo(|cgroup| share.map_or(Ok(()), |share| cgroup.set_share(share)))
     }
 
     /// Opens the cgroup at a path below the top of the hierarchy; `None` when there is none.

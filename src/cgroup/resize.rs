@@ -1,5 +1,6 @@
 //! Other limits for a pod and its containers at once: in the right order, all of them or none.
 
+use super::controller::Controller;
 use super::group::Cgroup;
 use super::settings::{Setting, settings};
 use super::update::Journal;
@@ -16,21 +17,56 @@ const MEMORY_HIGH: &str = "memory.high";
 pub(crate) struct Change<'a> {
     cgroup: &'a Cgroup,
     settings: Vec<Setting>,
+    /// `memory.high` as it is when nobody resizes; what the file says unless an earlier resize was cut short.
+    high: Option<String>,
+}
+
+/// Why limits were not changed.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// Whether every limit is again what it was.
+    pub(crate) restored: bool,
+}
+
+impl From<Error> for Failed {
+    /// Before anything was written.
+    fn from(error: Error) -> Self {
+        Failed { error, restored: true }
+    }
 }
 
 impl<'a> Change<'a> {
-    /// What is different in `new`. Files that `fixed` has say are left alone: somebody has asked for just that.
-    pub(crate) fn new(cgroup: &'a Cgroup, old: &Resources, new: &Resources, fixed: &Resources) -> Self {
-        Change { cgroup, settings: difference(old, new, fixed) }
+    /// What is different in `new` from any of `old`. Files that `fixed` has say are left alone: somebody has asked for
+    /// just that.
+    pub(crate) fn new(cgroup: &'a Cgroup, old: &[&Resources], new: &Resources, fixed: &Resources) -> Self {
+        Change { cgroup, settings: difference(old, new, fixed), high: None }
+    }
+
+    /// The same in a cgroup where a resize was cut short that may have left `memory.high` low: it is to be `high` unless
+    /// something else is asked for.
+    pub(crate) fn with_high(mut self, high: Option<String>) -> Self {
+        let asked = self.settings.iter().any(|setting| setting.file == MEMORY_HIGH);
+        self.settings.extend(high.iter().filter(|_| !asked).map(|high| setting_of_high(high.clone())));
+        self.high = high;
+        self
+    }
+
+    /// `memory.high` where it sinks for a while, together with `memory.max`, or may be low since an earlier resize: with the
+    /// id of the cgroup, for [`with_high`](Self::with_high).
+    pub(crate) fn high(&self) -> Result<Option<(u64, String)>> {
+        if self.high.is_none() && !self.settings.iter().any(|setting| setting.file == MEMORY_MAX) {
+            return Ok(None);
+        }
+        Ok(Some((self.cgroup.id()?, self.true_high()?)))
+    }
+
+    fn true_high(&self) -> Result<String> {
+        self.high.clone().map_or_else(|| Ok(self.cgroup.dir.read(MEMORY_HIGH)?.trim().to_string()), Ok)
     }
 
     /// The settings that raise or lower what the cgroup has now.
-    fn part(&self, rising: bool) -> Vec<(&'a Cgroup, &Setting)> {
-        self.settings
-            .iter()
-            .filter(|s| self.rises(s) == rising)
-            .map(|setting| (self.cgroup, setting))
-            .collect()
+    fn part<'b>(&'b self, rising: bool) -> Vec<(&'b Change<'a>, &'b Setting)> {
+        self.settings.iter().filter(|s| self.rises(s) == rising).map(|setting| (self, setting)).collect()
     }
 
     fn rises(&self, setting: &Setting) -> bool {
@@ -89,7 +125,7 @@ pub(crate) fn resize(
     pod: &Change<'_>,
     containers: &[Change<'_>],
     shrink: Shrink,
-) -> Result<(Vec<Option<Reclaimed>>, Option<Reclaimed>)> {
+) -> std::result::Result<(Vec<Option<Reclaimed>>, Option<Reclaimed>), Failed> {
     let reclaimed = containers.iter().map(|change| change.make_room(shrink)).collect::<Result<Vec<_>>>()?;
     let of_pod = pod.make_room(shrink)?;
     let mut steps = pod.part(true);
@@ -97,30 +133,37 @@ pub(crate) fn resize(
     steps.extend(containers.iter().flat_map(|change| change.part(true)));
     steps.extend(pod.part(false));
     let mut journal = Journal::default();
-    for (cgroup, setting) in steps {
-        write(&mut journal, cgroup, setting).map_err(|error| journal.undo(error))?;
+    for (change, setting) in steps {
+        if let Err(error) = write(&mut journal, change, setting) {
+            let (error, restored) = journal.undo(error);
+            return Err(Failed { error, restored });
+        }
     }
     Ok((reclaimed, of_pod))
 }
 
 /// A limit of memory below what is in use makes the kernel kill. So what runs is first held at the new limit by
 /// `memory.high`, which kills nobody, and looked at again.
-fn write<'a>(journal: &mut Journal<'a>, cgroup: &'a Cgroup, setting: &Setting) -> Result<()> {
+fn write<'a>(journal: &mut Journal<'a>, change: &Change<'a>, setting: &Setting) -> Result<()> {
+    let cgroup = change.cgroup;
     let now = cgroup.dir.read(&setting.file).unwrap_or_default();
     let limit = setting.value.parse::<u64>().ok().filter(|_| setting.file == MEMORY_MAX);
     let Some(limit) = limit.filter(|_| amount(&setting.value) < amount(&now)) else {
         return journal.write(cgroup, setting);
     };
-    let high = |value: String| Setting { file: MEMORY_HIGH.into(), value, ..setting.clone() };
-    let before = cgroup.dir.read(MEMORY_HIGH)?.trim().to_string();
-    journal.write(cgroup, &high(limit.to_string()))?;
+    let before = change.true_high()?;
+    journal.write(cgroup, &setting_of_high(limit.to_string()))?;
     let used = cgroup.memory_in_use()?;
     if used > limit {
         let why = "more came into use meanwhile than the new limit: no limit was changed";
         return Err(too_much(cgroup, used, limit).because(why));
     }
     journal.write(cgroup, setting)?;
-    journal.write(cgroup, &high(before))
+    journal.write(cgroup, &setting_of_high(before))
+}
+
+fn setting_of_high(value: String) -> Setting {
+    Setting { controller: Some(Controller::Memory), file: MEMORY_HIGH.into(), value }
 }
 
 fn too_much(cgroup: &Cgroup, used: u64, limit: u64) -> Error {
@@ -148,10 +191,12 @@ fn amount(text: &str) -> f64 {
     }
 }
 
-fn difference(old: &Resources, new: &Resources, fixed: &Resources) -> Vec<Setting> {
-    let (old, new, fixed) = (settings(old), settings(new), settings(fixed));
+fn difference(old: &[&Resources], new: &Resources, fixed: &Resources) -> Vec<Setting> {
+    let (new, fixed) = (settings(new), settings(fixed));
+    let olds: Vec<Vec<Setting>> = old.iter().map(|old| settings(old)).collect();
     // What is no longer asked for is as the kernel makes it.
-    let dropped = old.iter().filter(|old| new.iter().all(|new| new.file != old.file)).filter_map(|old| {
+    let gone = |old: &&Setting| new.iter().all(|new| new.file != old.file);
+    let dropped = olds.iter().flatten().filter(gone).filter_map(|old| {
         let value = match &*old.file {
             "memory.high" | "memory.max" | "memory.swap.max" | "pids.max" => "max".to_string(),
             "memory.low" | "memory.min" => "0".to_string(),
@@ -160,8 +205,14 @@ fn difference(old: &Resources, new: &Resources, fixed: &Resources) -> Vec<Settin
         };
         Some(Setting { value, ..old.clone() })
     });
-    let changed = new.iter().filter(|setting| !old.contains(setting)).cloned();
-    changed.chain(dropped).filter(|setting| fixed.iter().all(|fixed| fixed.file != setting.file)).collect()
+    let changed = new.iter().filter(|setting| olds.iter().any(|old| !old.contains(setting))).cloned();
+    let mut list: Vec<Setting> = Vec::new();
+    for setting in changed.chain(dropped) {
+        if fixed.iter().all(|fixed| fixed.file != setting.file) && !list.contains(&setting) {
+            list.push(setting);
+        }
+    }
+    list
 }
 
 #[cfg(test)]
@@ -181,12 +232,16 @@ mod tests {
             r#"{"cpu": {"weight": 5, "max": {"quota": 6000}}, "memory": {"max": 4096, "oomGroup": true}}"#,
         );
         let lines = |fixed: &str| -> Vec<String> {
-            let list = difference(&old, &new, &resources(fixed));
+            let list = difference(&[&old], &new, &resources(fixed));
             list.iter().map(|setting| format!("{}={}", setting.file, setting.value)).collect()
         };
         assert_eq!(lines("{}"), ["cpu.max=6000 100000", "memory.max=4096", "memory.high=max"]);
         assert_eq!(lines(r#"{"memory": {"max": 1}}"#), ["cpu.max=6000 100000", "memory.high=max"]);
-        assert_eq!(difference(&new, &new, &Resources::default()), []);
+        assert_eq!(difference(&[&new], &new, &Resources::default()), []);
+        // It may be neither that nor this: whatever is different from one of them is written, once.
+        let list = difference(&[&new, &old, &old], &old, &Resources::default());
+        let list: Vec<_> = list.iter().map(|setting| format!("{}={}", setting.file, setting.value)).collect();
+        assert_eq!(list, ["cpu.max=5000 100000", "memory.max=8192", "memory.high=4096"]);
     }
 
     #[test]

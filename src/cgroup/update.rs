@@ -48,7 +48,7 @@ pub(crate) fn update_all<'a>(changes: impl IntoIterator<Item = (&'a Cgroup, &'a 
     changes
         .into_iter()
         .try_for_each(|(cgroup, resources)| cgroup.update_in(&mut journal, resources))
-        .map_err(|error| journal.undo(error))
+        .map_err(|error| journal.undo(error).0)
 }
 
 /// What has been written, with what was there before.
@@ -67,8 +67,9 @@ impl<'a> Journal<'a> {
         written
     }
 
-    /// Puts everything back as it was, the last first. What that cannot be done for is added to the error.
-    pub(super) fn undo(&mut self, error: Error) -> Error {
+    /// Puts everything back as it was, the last first. What that cannot be done for is added to the error, and whether it
+    /// was done for all is told.
+    pub(super) fn undo(&mut self, error: Error) -> (Error, bool) {
         let lost: Vec<String> = std::mem::take(&mut self.0)
             .into_iter()
             .rev()
@@ -76,9 +77,10 @@ impl<'a> Journal<'a> {
             .map(|(_, old)| format!("{} is no longer {:?}", old.file, old.value))
             .collect();
         match lost.is_empty() {
-            true => error,
+            true => (error, true),
             false => {
-                error.because(format!("and the old values could not all be put back: {}", lost.join(", ")))
+                let lost = lost.join(", ");
+                (error.and(format!("the old values could not all be put back: {lost}")), false)
             }
         }
     }

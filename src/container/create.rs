@@ -93,7 +93,12 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         terminal: None,
     };
     let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
-    match own.and_then(|own| watched(&dir, &own).and_then(|()| attempt.run(own, at_once))) {
+    let admitted = own.and_then(|own| {
+        watched(&dir, &own)?;
+        kubernetes::admit_alone(pod, spec, &own)?;
+        Ok(own)
+    });
+    match admitted.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => Ok(container),
         Err(error) => {
             attempt.undo();

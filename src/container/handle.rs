@@ -148,7 +148,7 @@ impl Container {
         lock(&self.0.pipes).terminal.take()
     }
 
-    fn error(&self, verb: &str, error: Error) -> Error {
+    pub(super) fn error(&self, verb: &str, error: Error) -> Error {
         error.within(format!("{verb} container {:?} of pod {}", self.name(), self.0.pod.name()))
     }
 

@@ -9,6 +9,7 @@ mod hooks;
 mod listener;
 mod live;
 pub(crate) mod lsm;
+mod oom;
 pub(crate) mod plan;
 mod proc_at;
 mod process;

@@ -9,8 +9,9 @@ use super::Node;
 use super::home::{LIVE, NEW, PODS, lock, names, open_directory};
 use crate::error::{Context, Error, Result};
 use crate::pod::kubernetes::{Allocation, FILE};
+use crate::pod::settle::Record;
 use crate::pod::state;
-use crate::spec::kubernetes::{ResourceList, add};
+use crate::spec::kubernetes::{ResourceList, add, raise};
 
 impl Node {
     /// Writes down what a pod requests, in its directory `dir`, if that fits. `granted` is what the pod with that id has
@@ -64,13 +65,41 @@ fn count(home: &super::Home, prefix: &str, except: &str, sum: &mut ResourceList)
                 result => result.step("open", format!("{path}/{id}"))?,
             };
             let context = |error: Error| error.within(format!("count the requests of pod {id}"));
-            let Some(allocation) = state::read::<Allocation>(&pod, FILE).map_err(context)? else { continue };
+            let Some(allocation) = state::read::<Allocation>(&pod, FILE).map_err(context)? else {
+                count_containers(pod, sum).map_err(context)?;
+                continue;
+            };
+            let mut requests = allocation.requests;
+            // What a resize has made smaller may be taken back.
+            if let Some(record) = Record::read(&pod).map_err(context)? {
+                raise(&mut requests, &record.old.requests);
+            }
             // Whoever makes a pod has it locked: what can be locked was left by a program that died.
             if phase == NEW && lock(pod, FlockArg::LockExclusiveNonblock).is_ok() {
                 continue;
             }
-            add(sum, &allocation.requests);
+            add(sum, &requests);
         }
+    }
+    Ok(())
+}
+
+/// Adds what containers request by themselves, in a pod that requests nothing.
+fn count_containers(pod: OwnedFd, sum: &mut ResourceList) -> Result<()> {
+    let names = match open_directory(&pod, state::CONTAINERS).and_then(names) {
+        Err(Errno::ENOENT) => return Ok(()),
+        result => result.step("read", "the directory of containers")?,
+    };
+    let mut half_made = ResourceList::new();
+    for name in names {
+        let path = format!("{}/{name}", state::CONTAINERS);
+        let Some(alone) = state::read::<Allocation>(&pod, &format!("{path}/{FILE}"))? else { continue };
+        let whole = state::exists(&pod, &format!("{path}/{}", state::STATE));
+        add(if whole { sum } else { &mut half_made }, &alone.requests);
+    }
+    // Whoever makes a container has the pod locked: what can be locked was left by a program that died.
+    if !half_made.is_empty() && lock(pod, FlockArg::LockExclusiveNonblock).is_err() {
+        add(sum, &half_made);
     }
     Ok(())
 }

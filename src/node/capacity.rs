@@ -38,9 +38,12 @@ impl Node {
         let least = |machine: u64, bound: Option<u64>| bound.map_or(machine, |bound| bound.min(machine));
         let online = configured(SysconfVar::_NPROCESSORS_ONLN)?;
         let swap = least(kib("SwapTotal")?, bounds.swap);
+        let memory = least(kib("MemTotal")?, bounds.memory);
+        let reserved = self.0.admission.as_ref().and_then(|admission| admission.reserved_memory());
         Ok(Capacity {
             cpu_millis: least(least(online, bounds.cpus).saturating_mul(1000), bounds.cpu_millis),
-            memory: least(kib("MemTotal")?, bounds.memory),
+            memory,
+            allocatable_memory: reserved.map(|reserved| memory.saturating_sub(reserved)),
             swap: bounds.counts_swap.then_some(swap),
             huge_pages: pages
                 .into_iter()

@@ -111,6 +111,21 @@ impl Proc {
         })
     }
 
+    /// oom_score_adj of this program.
+    pub(crate) fn own_oom_score_adj(&self) -> Result<i32> {
+        let odd = || Error::new(ErrorKind::System, "understand").on("/proc/self/oom_score_adj");
+        self.read("self/oom_score_adj")?.trim().parse().map_err(|_| odd())
+    }
+
+    /// Sets oom_score_adj of a process that cannot be gone: a child that was not waited for.
+    pub(crate) fn set_oom_score_adj(&self, pid: i32, score: i32) -> Result<()> {
+        let path = format!("{pid}/oom_score_adj");
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let step = || format!("/proc/{path}");
+        let file = openat(&self.dir, path.as_str(), flags, Mode::empty()).step("open", step())?;
+        nix::unistd::write(&file, score.to_string().as_bytes()).map(drop).step("write", step())
+    }
+
     /// What identifies a boot of the machine.
     pub(crate) fn boot_id(&self) -> &str {
         &self.boot_id

@@ -1,12 +1,15 @@
 //! Putting a node in order after programs died.
 
+use std::os::fd::OwnedFd;
+
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
 
 use super::home::{GARBAGE, Home, LIVE, NEW, PODS, lock, names};
 use super::{Node, Realm};
 use crate::error::{Context, ErrorKind, Result};
-use crate::pod::{self, pins, state};
+use crate::pod::settle::{Settled, settle};
+use crate::pod::{self, kubernetes, pins, state};
 
 /// What [`Node::recover`] found and did. Pods are named by their ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +25,13 @@ pub struct Recovery {
     pub foreign: Vec<String>,
     /// Pods that a living program is making, changing or removing: left alone.
     pub busy: Vec<String>,
+    /// Pods whose [resize](crate::Pod::resize) was cut short: they have what they had before.
+    pub resizes_taken_back: Vec<String>,
+    /// The same, where more memory is in use than they had before: they have what they were to have.
+    pub resizes_finished: Vec<String>,
+    /// The same, where neither was possible, with the error: some limits are the old and some the new ones. Whoever
+    /// recovers the node, opens the pod or resizes it tries again.
+    pub resizes_unsettled: Vec<(String, String)>,
 }
 
 pub(super) fn recover(node: &Node) -> Result<Recovery> {
@@ -35,9 +45,9 @@ pub(super) fn recover(node: &Node) -> Result<Recovery> {
         }
     }
     for id in home.pod_ids()? {
-        match pod::open(node, home.clone(), &id) {
-            Ok(pod) => {
-                remove_half_made_containers(&pod, &mut recovery)?;
+        match pod::open_as_is(node, home.clone(), &id) {
+            Ok((pod, _)) => {
+                mend(&pod, &mut recovery)?;
                 recovery.adopted.push(id);
             }
             Err(error)
@@ -87,8 +97,8 @@ fn remove_pod(node: &Node, home: &Home, phase: &str, id: &str, recovery: &mut Re
     Ok(())
 }
 
-/// A container's directory without a state: its program died while it made or removed it.
-fn remove_half_made_containers(pod: &pod::Pod, recovery: &mut Recovery) -> Result<()> {
+/// Removes what is half made of containers, and settles a resize that was cut short.
+fn mend(pod: &pod::Pod, recovery: &mut Recovery) -> Result<()> {
     let dir = pod.dir()?;
     let dir = match lock(dir, FlockArg::LockExclusiveNonblock) {
         Err(Errno::EAGAIN) => {
@@ -97,8 +107,22 @@ fn remove_half_made_containers(pod: &pod::Pod, recovery: &mut Recovery) -> Resul
         }
         result => result.step("lock", format!("pod {}", pod.id()))?,
     };
+    remove_half_made_containers(pod, &dir, recovery)?;
+    kubernetes::keep_class(pod);
+    let id = pod.id().to_string();
+    match settle(pod, &dir) {
+        Ok(Settled::Nothing) => {}
+        Ok(Settled::TakenBack) => recovery.resizes_taken_back.push(id),
+        Ok(Settled::Finished) => recovery.resizes_finished.push(id),
+        Err(error) => recovery.resizes_unsettled.push((id, error.to_string())),
+    }
+    Ok(())
+}
+
+/// A container's directory without a state: its program died while it made or removed it.
+fn remove_half_made_containers(pod: &pod::Pod, dir: &OwnedFd, recovery: &mut Recovery) -> Result<()> {
     let containers =
-        crate::node::open_directory(&*dir, state::CONTAINERS).step("open", "the directory of containers")?;
+        crate::node::open_directory(dir, state::CONTAINERS).step("open", "the directory of containers")?;
     let known = names(containers).step("read", "the directory of containers")?;
     for name in &known {
         if state::exists(&pod.container_dir(name)?, state::STATE) {
@@ -108,7 +132,7 @@ fn remove_half_made_containers(pod: &pod::Pod, recovery: &mut Recovery) -> Resul
             cgroup.remove_tree()?;
         }
         let path = format!("{}/{name}", state::CONTAINERS);
-        super::remove_tree(&dir, &path).step("remove", format!("container {name:?}"))?;
+        super::remove_tree(dir, &path).step("remove", format!("container {name:?}"))?;
         recovery.removed_containers.push(format!("{}/{name}", pod.id()));
     }
     Ok(())

@@ -133,7 +133,7 @@ impl Attempt<'_> {
             devices.back();
         }
         if let Some(cgroup) = &self.cgroup {
-            let _ = cgroup.remove_tree();
+            let _ = place::remove(cgroup);
         }
         if let Some(reaper) = self.reaper.take() {
             reaper.wait();

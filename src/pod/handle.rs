@@ -79,8 +79,15 @@ pub struct PodStatus {
     pub containers: BTreeMap<String, ContainerStatus>,
 }
 
-/// Opens a whole pod.
+/// Opens a whole pod, and takes back or finishes a resize of it that was cut short.
 pub(crate) fn open(node: &Node, home: Arc<Home>, id: &str) -> Result<Pod> {
+    let (pod, dir) = open_as_is(node, home, id)?;
+    pod.settle_if_idle(dir);
+    Ok(pod)
+}
+
+/// Opens a whole pod, with its directory.
+pub(crate) fn open_as_is(node: &Node, home: Arc<Home>, id: &str) -> Result<(Pod, OwnedFd)> {
     let dir = home.pod_dir(PODS, id)?;
     let path = home.path().join(PODS).join(id);
     let corrupt = |why: &'static str| {
@@ -102,7 +109,7 @@ pub(crate) fn open(node: &Node, home: Arc<Home>, id: &str) -> Result<Pod> {
             "it ended with an earlier boot of the machine; recover the node to remove what is left",
         ));
     }
-    Ok(Pod(Arc::new(Inner { node: node.clone(), home, state, cgroup: OnceLock::new() })))
+    Ok((Pod(Arc::new(Inner { node: node.clone(), home, state, cgroup: OnceLock::new() })), dir))
 }
 
 impl Pod {
@@ -424,7 +431,7 @@ pub(crate) fn dismantle(node: &Node, home: &Home, id: &str, dir: &OwnedFd) -> Re
             reap_all(children);
             leaving.iter().for_each(|container| container.note(dir));
         }
-        cgroup.remove_tree()?;
+        super::place::remove(&cgroup)?;
     } else if !node.0.cgroups.exists() {
         end(node, processes(node, dir, state.as_ref()));
     }
@@ -437,7 +444,8 @@ pub(crate) fn remove_cgroup(node: &Node, dir: &OwnedFd, id: &str) -> Result<()> 
     if !node.0.cgroups.exists() {
         end(node, processes(node, dir, state.as_ref()));
     }
-    super::place::open_remains(node, dir, id, state.as_ref())?.map_or(Ok(()), |cgroup| cgroup.remove_tree())
+    super::place::open_remains(node, dir, id, state.as_ref())?
+        .map_or(Ok(()), |cgroup| super::place::remove(&cgroup))
 }
 
 /// Kills the first processes of containers that have no cgroup, and with them all of their PID namespaces.

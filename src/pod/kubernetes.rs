@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 use super::Pod;
+use super::score;
 use super::state::{self, PodState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
@@ -15,8 +16,11 @@ use crate::spec::{ContainerSpec, PodSpec, Resources};
 /// The file in a pod's directory: there from its admission on, and written anew by each resize.
 pub(crate) const FILE: &str = "kubernetes.json";
 
+/// The id of no pod.
+const NOBODY: &str = "";
+
 /// What a pod has been given.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Allocation {
     version: u32,
@@ -69,6 +73,17 @@ pub(super) fn allocation(pod: &Pod) -> Result<Option<Allocation>> {
     state::read(&pod.dir()?, FILE)?.ok_or_else(missing).map(Some)
 }
 
+/// Gives the cgroup of a class that a pod is in what it has to have with this pod: its program may have died on the way.
+pub(crate) fn keep_class(pod: &Pod) {
+    if pod.spec().cgroup.is_some()
+        && let Ok(Some(allocation)) = allocation(pod)
+        && let Ok(cgroup) = pod.cgroup()
+    {
+        // Whoever comes or goes next does it again.
+        let _ = cgroup.set_share(&allocation.pod.share());
+    }
+}
+
 /// What decides about a container: what its pod has been given, or the container alone; `None` where neither has
 /// requests.
 fn deciding(pod: &Pod, spec: &ContainerSpec) -> Result<Option<Allocation>> {
@@ -86,6 +101,16 @@ fn deciding(pod: &Pod, spec: &ContainerSpec) -> Result<Option<Allocation>> {
         (_, Some((first, _))) if first == own => Ok(Some(allocation)),
         _ => wrong("differ from those that the pod has for a container of that name"),
     }
+}
+
+/// Admits a container with requests of its own in a pod that has none. What it has been given is written into its
+/// directory `dir`, and counts until that is gone.
+pub(crate) fn admit_alone(pod: &Pod, spec: &ContainerSpec, dir: &OwnedFd) -> Result<()> {
+    if pod.spec().kubernetes.is_some() || spec.requirements.is_none() {
+        return Ok(());
+    }
+    let Some(alone) = deciding(pod, spec)? else { return Ok(()) };
+    pod.node().admit(NOBODY, dir, &alone, &ResourceList::new())
 }
 
 /// The limits of a container's cgroup: what follows from requests and limits, and on top of that what the specification
@@ -107,14 +132,9 @@ pub(crate) fn with_score<'a>(pod: &Pod, spec: &'a ContainerSpec) -> Result<Cow<'
         return Ok(Cow::Borrowed(spec));
     }
     let Some(allocation) = deciding(pod, spec)? else { return Ok(Cow::Borrowed(spec)) };
-    let mut score = allocation.pod.oom_score_adj(&spec.name, allocation.machine.memory);
-    let may_lower = caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_RESOURCE);
-    if !may_lower.unwrap_or(false) {
-        let own = pod.node().0.proc.read("self/oom_score_adj")?;
-        score = own.trim().parse::<i32>().map_or(score, |own| score.max(own));
-    }
+    let score = allocation.pod.oom_score_adj(&spec.name, allocation.machine.memory);
     let mut spec = spec.clone();
-    spec.oom_score_adj = Some(score);
+    spec.oom_score_adj = Some(score::possible(pod.node(), score)?);
     Ok(Cow::Owned(spec))
 }
 

@@ -14,6 +14,8 @@ pub(crate) mod pins;
 mod place;
 mod reaper;
 mod resize;
+mod score;
+pub(crate) mod settle;
 pub(crate) mod state;
 mod update;
 mod user;
@@ -22,5 +24,5 @@ pub use handle::{NamespaceKind, Pod, PodStatus};
 pub use ipc_handle::PodIpc;
 
 pub(crate) use create::create;
-pub(crate) use handle::{Inner, dismantle, open, remove_cgroup};
+pub(crate) use handle::{Inner, dismantle, open, open_as_is, remove_cgroup};
 pub(crate) use helper::Helper;

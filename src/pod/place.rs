@@ -11,6 +11,7 @@ use super::state::{self, PodState};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
 use crate::node::Node;
+use crate::spec::kubernetes::KubernetesPod;
 use crate::spec::{PodSpec, Resources};
 
 /// The file in a pod's directory.
@@ -38,14 +39,26 @@ pub(super) fn make(
         return cgroups.exists().then(|| cgroups.create_pod(id, resources)).transpose();
     };
     state::write(dir, FILE, &Place { path: path.clone(), id: None })?;
-    let cgroup = cgroups.create_pod_at(path, resources)?;
+    let share = spec.kubernetes.as_ref().map(KubernetesPod::share);
+    let cgroup = cgroups.create_pod_at(path, resources, share.as_ref())?;
     let noted =
         cgroup.id().and_then(|id| state::write(dir, FILE, &Place { path: path.clone(), id: Some(id) }));
     if let Err(error) = noted {
-        let _ = cgroup.remove_tree();
+        let _ = remove(&cgroup);
         return Err(error);
     }
     Ok(Some(cgroup))
+}
+
+/// Ends all that is in the cgroup of a pod and removes it. What classes of Kubernetes have less of then, they have.
+pub(super) fn remove(cgroup: &Cgroup) -> Result<()> {
+    let classes = cgroup.classes().unwrap_or_default();
+    cgroup.remove_tree()?;
+    for class in classes {
+        // The pod is gone: whoever comes or goes next, or recovers the node, puts that right.
+        let _ = class.refresh();
+    }
+    Ok(())
 }
 
 /// The cgroup of a whole pod.

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use nix::sched::{CloneFlags, setns};
 
 use super::pins::{PROC, PodPins};
+use super::score;
 use super::state::ProcessRef;
 use crate::cgroup::Cgroup;
 use crate::container::plan;
@@ -108,6 +109,20 @@ fn settle(
         pins.pin_namespace(Kind::Pid, &namespace)?;
         pins.attach(PROC, &proc)
     })?;
+    spare(node, child.pid)?;
     control.start()?;
     Ok(())
+}
+
+/// oom_score_adj of the process: that of a sandbox in Kubernetes, one less than the least of containers.
+const LAST: i32 = -998;
+
+/// Has the OOM killer take the containers first: without this process none of them lives. As theirs, the score needs
+/// `CAP_SYS_RESOURCE`; without, it stays the program's own, and so does a lower one.
+fn spare(node: &Node, pid: i32) -> Result<()> {
+    let proc = &node.0.proc;
+    match score::possible(node, LAST)? < proc.own_oom_score_adj()? {
+        true => proc.set_oom_score_adj(pid, LAST),
+        false => Ok(()),
+    }
 }

@@ -216,6 +216,7 @@ pub trait ContainerApi: Send + Sync {
     fn stop(&self, grace: Duration) -> Res<ExitStatus>;
     fn remove(&self) -> Res<()>;
     fn processes(&self) -> Res<Vec<i32>>;
+    fn set_oom_score_adj(&self, adjustment: i32) -> Res<()>;
     fn freeze(&self) -> Res<()>;
     fn thaw(&self) -> Res<()>;
     /// As the JSON of the header.

@@ -18,6 +18,7 @@ crate::behaviours![
     run_refuses_pipes,
     explain_tells_the_steps_and_does_none,
     the_processes_are_told,
+    the_oom_killer_is_told_of_all_processes,
     the_pidfd_is_readable_when_it_has_ended,
     a_container_can_be_frozen,
     a_pod_can_be_frozen,
@@ -155,6 +156,22 @@ fn the_processes_are_told(world: &World) -> Outcome {
     container.wait()?;
     container.remove()?;
     assert_eq!(pod.create_container(&sleeper("d"))?.processes()?.len(), 1);
+    PASS
+}
+
+fn the_oom_killer_is_told_of_all_processes(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    let container = started(&*pod, &sleeper("c"))?;
+    let score = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj"));
+    let own: i32 = score("self")?.trim().parse()?;
+    container.set_oom_score_adj(own + 7)?;
+    for pid in container.processes()? {
+        assert_eq!(score(&pid.to_string())?.trim(), (own + 7).to_string());
+    }
+    world.refused(container.set_oom_score_adj(1001), ErrorKind::InvalidSpec);
+    container.kill()?;
+    container.wait()?;
+    world.refused(container.set_oom_score_adj(own + 8), ErrorKind::WrongState);
     PASS
 }
 

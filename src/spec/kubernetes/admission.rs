@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::requirements::validate_list;
-use super::{Capacity, ResourceList};
+use super::{Capacity, ResourceList, ResourceName};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Admission of pods by their requests: one whose requests do not fit what those of the live pods leave is refused. Pods
-/// without [`kubernetes`](crate::PodSpec::kubernetes) request nothing and are never refused.
+/// without [`kubernetes`](crate::PodSpec::kubernetes) request nothing and are never refused; of these each container with
+/// [`requirements`](crate::ContainerSpec::requirements) is asked for, and counts until it is removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 #[non_exhaustive]
@@ -29,6 +30,12 @@ impl Admission {
     pub fn reserve(mut self, resource: &str, quantity: &str) -> Result<Self> {
         self.reserved.insert(resource.parse()?, quantity.parse()?);
         Ok(self)
+    }
+
+    /// Bytes of memory that are not for pods.
+    pub(crate) fn reserved_memory(&self) -> Option<u64> {
+        let reserved = self.reserved.get(&ResourceName::Memory)?;
+        u64::try_from(reserved.value()).ok().filter(|bytes| *bytes > 0)
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
@@ -60,8 +67,8 @@ impl Admission {
             .collect();
         match short.is_empty() {
             true => Ok(()),
-            false => Err(Error::new(ErrorKind::Exhausted, "admit the pod")
-                .because(format!("its requests do not fit what is left ({})", short.join("; ")))),
+            false => Err(Error::new(ErrorKind::Exhausted, "admit the requests")
+                .because(format!("they do not fit what is left ({})", short.join("; ")))),
         }
     }
 }

@@ -15,6 +15,10 @@ pub struct Capacity {
     pub cpu_millis: u64,
     /// Bytes of memory.
     pub memory: u64,
+    /// Bytes of that which are for pods, where some are [reserved](super::Admission::reserved) for others; `None` when all
+    /// are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allocatable_memory: Option<u64>,
     /// Bytes of swap; `None` where the kernel does not account for it by cgroup.
     pub swap: Option<u64>,
     /// Bytes of huge pages by the size of a page in bytes, also where there are none at present. Sizes that the `hugetlb`
@@ -27,6 +31,11 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Bytes of memory that pods may have: what stands for a limit where a container has none.
+    pub(super) fn memory_for_pods(&self) -> u64 {
+        self.allocatable_memory.map_or(self.memory, |bytes| bytes.min(self.memory))
+    }
+
     /// It as amounts of what can be requested.
     pub fn resources(&self) -> ResourceList {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);

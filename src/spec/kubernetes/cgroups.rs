@@ -5,6 +5,8 @@ use super::{
     Capacity, KubernetesPod, MemoryReservation, QosClass, Quantity, Requirements, ResourceList, ResourceName,
     SwapBehavior,
 };
+use serde::{Deserialize, Serialize};
+
 use crate::spec::{Limit, Resources};
 
 fn milli(quantity: Quantity) -> u64 {
@@ -43,7 +45,7 @@ impl KubernetesPod {
             let own_limit = own.limited(ResourceName::Memory).map(bytes);
             // The same amounts, or none at all: there is nothing in between.
             let between = own_limit.unwrap_or_default() != request;
-            let limit = own_limit.unwrap_or(machine.memory);
+            let limit = own_limit.unwrap_or(machine.memory_for_pods());
             let high = memory_high(request, limit, factor.millionths(), machine.page_size);
             resources.memory.high = high.filter(|_| between).map(Limit::At);
         }
@@ -96,17 +98,51 @@ impl KubernetesPod {
 }
 
 /// The limits of the cgroup that all Burstable or all BestEffort pods of a kubelet are in; that of the Guaranteed ones is
-/// the top of its tree. `pods` are the Burstable ones; those of other classes are left out.
+/// the top of its tree, and has the others in it. `pods` are all pods, of whatever class.
 pub fn qos_resources<'a>(class: QosClass, pods: impl IntoIterator<Item = &'a KubernetesPod>) -> Resources {
+    class_resources(class, pods.into_iter().map(KubernetesPod::share))
+}
+
+/// What a pod adds to the limits of the cgroups of classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Share {
+    pub(crate) class: QosClass,
+    /// Thousandths of processors.
+    cpu: u64,
+    /// Bytes that are protected from reclaim.
+    memory: u64,
+}
+
+impl KubernetesPod {
+    pub(crate) fn share(&self) -> Share {
+        let requests = self.requests();
+        let requested = |name| requests.get(&name).copied().unwrap_or_default();
+        let class = self.qos_class();
+        let reserves =
+            self.policy.memory_reservation_policy != MemoryReservation::None && class != QosClass::BestEffort;
+        let memory = if reserves { bytes(requested(ResourceName::Memory)) } else { 0 };
+        Share { class, cpu: milli(requested(ResourceName::Cpu)), memory }
+    }
+}
+
+/// The limits of the cgroup of a class, with all pods that there are.
+pub(crate) fn class_resources(class: QosClass, shares: impl IntoIterator<Item = Share>) -> Resources {
+    let (mut cpu, mut burstable, mut all) = (0_u64, 0_u64, 0_u64);
+    for share in shares {
+        if share.class == QosClass::Burstable {
+            cpu = cpu.saturating_add(share.cpu);
+            burstable = burstable.saturating_add(share.memory);
+        }
+        all = all.saturating_add(share.memory);
+    }
     let mut resources = Resources::default();
-    let burstable = |pod: &&KubernetesPod| class == QosClass::Burstable && pod.qos_class() == class;
-    let requested = |list: ResourceList| list.get(&ResourceName::Cpu).copied().map_or(0, milli);
-    let sum = pods
-        .into_iter()
-        .filter(burstable)
-        .fold(0_u64, |sum, pod| sum.saturating_add(requested(pod.requests())));
-    if class != QosClass::Guaranteed {
-        resources.cpu.weight = cpu_weight(cpu_shares(sum));
+    match class {
+        QosClass::BestEffort => resources.cpu.weight = cpu_weight(cpu_shares(0)),
+        QosClass::Burstable => {
+            resources.cpu.weight = cpu_weight(cpu_shares(cpu));
+            resources.memory.low = Some(Limit::At(burstable));
+        }
+        QosClass::Guaranteed => resources.memory.min = Some(Limit::At(all)),
     }
     resources
 }

@@ -21,6 +21,7 @@ impl Default for Input {
     fn default() -> Self {
         const GIB: u64 = 1 << 30;
         let machine = Capacity {
+            allocatable_memory: None,
             cpu_millis: 4000,
             memory: 16 * GIB,
             swap: Some(8 * GIB),

@@ -51,7 +51,8 @@ pub use quantity::Quantity;
 pub use requirements::{Requirements, ResourceList, ResourceName};
 pub use resize::{Reclaimed, Resize, Resized, Shrink};
 
-pub(crate) use pod::add;
+pub(crate) use cgroups::{Share, class_resources};
+pub(crate) use pod::{add, raise};
 
 #[cfg(test)]
 mod tests;

@@ -163,18 +163,31 @@ impl KubernetesPod {
         self.policy.validate(&format!("{FIELD}.policy"))
     }
 
-    /// What the pod asks for as a whole has to hold what its containers do.
+    /// What the pod asks for as a whole has to hold what its containers do: the rules of the API server, which come after
+    /// its defaults.
     fn validate_whole(&self, field: &str) -> Result<()> {
-        self.resources.validate(field)?;
-        let sum = self.sum_of_requests();
-        for (name, request) in &self.resources.requests {
-            if let Some(sum) = sum.get(name).filter(|sum| *sum > request) {
+        // First as it was given, so that errors tell of that.
+        validate_list(&format!("{field}.requests"), &self.resources.requests)?;
+        validate_list(&format!("{field}.limits"), &self.resources.limits)?;
+        let whole = self.whole();
+        let (requests, limits) =
+            (self.sum_of_requests(), self.aggregate(|container| container.limits.clone()));
+        for (name, request) in &whole.requests {
+            if let Some(sum) = requests.get(name).filter(|sum| *sum > request) {
                 let why = format!("is {request}, less than the {sum} of the containers together");
                 return Err(Error::invalid(format_args!("{field}.requests.{name}"), why));
             }
         }
+        for (name, limit) in whole.limits.iter().filter(|(name, _)| is_huge(name)) {
+            if let Some(sum) = limits.get(name).filter(|sum| *sum > limit) {
+                let why = format!("is {limit}, less than the {sum} of the containers together");
+                return Err(Error::invalid(format_args!("{field}.limits.{name}"), why));
+            }
+        }
+        whole.validate(field)?;
+        // Init containers are not looked at there either.
         for (name, whole) in &self.resources.limits {
-            for container in self.all() {
+            for container in &self.containers {
                 if let Some(limit) = container.resources.limited(*name).filter(|limit| limit > whole) {
                     let why = format!("is {whole}, less than the {limit} of container {:?}", container.name);
                     return Err(Error::invalid(format_args!("{field}.limits.{name}"), why));
@@ -206,7 +219,7 @@ impl KubernetesPod {
     /// them: of each resource it is what the pod needs at its greediest moment.
     pub fn requests(&self) -> ResourceList {
         let mut all = self.sum_of_requests();
-        all.extend(self.whole_requests());
+        all.extend(self.whole().requests);
         add(&mut all, &self.overhead);
         all
     }
@@ -216,9 +229,7 @@ impl KubernetesPod {
     pub fn limits(&self) -> ResourceList {
         let mut all = self.aggregate(|container| container.limits.clone());
         let by_every_one = |name: &ResourceName| self.all().all(|c| c.resources.limited(*name).is_some());
-        all.retain(|name, limit| {
-            !limit.is_zero() && (matches!(name, ResourceName::HugePages(_)) || by_every_one(name))
-        });
+        all.retain(|name, limit| !limit.is_zero() && (is_huge(name) || by_every_one(name)));
         all.extend(self.resources.limits.iter().filter(|(_, limit)| !limit.is_zero()));
         for (name, overhead) in &self.overhead {
             if let Some(limit) = all.get_mut(name) {
@@ -233,18 +244,31 @@ impl KubernetesPod {
         self.aggregate(Requirements::effective_requests)
     }
 
-    /// What the pod requests as a whole. Where it has only a limit, that is its request, unless containers request
-    /// something: then it is what they do.
-    pub(super) fn whole_requests(&self) -> ResourceList {
-        let (mut requests, sum) = (self.resources.effective_requests(), self.sum_of_requests());
-        for (name, request) in &mut requests {
-            let huge = matches!(name, ResourceName::HugePages(_));
-            if let Some(sum) = sum.get(name).filter(|_| !huge && !self.resources.requests.contains_key(name))
-            {
-                *request = *sum;
+    /// What the pod asks for as a whole, with the defaults of the API server. They apply where anything is asked for:
+    /// what containers may have of huge pages is the pod's limit; and where it has limits, what containers request is its
+    /// request, or else its limit is.
+    pub(super) fn whole(&self) -> Requirements {
+        let mut whole = self.resources.clone();
+        if whole.is_empty() {
+            return whole;
+        }
+        for (name, limit) in self.aggregate(|container| container.limits.clone()) {
+            if is_huge(&name) && !whole.requests.contains_key(&name) {
+                whole.limits.entry(name).or_insert(limit);
             }
         }
-        requests
+        if whole.limits.is_empty() {
+            return whole;
+        }
+        for (name, request) in self.sum_of_requests() {
+            if !is_huge(&name) {
+                whole.requests.entry(name).or_insert(request);
+            }
+        }
+        for (name, limit) in &whole.limits {
+            whole.requests.entry(*name).or_insert(*limit);
+        }
+        whole
     }
 
     fn aggregate(&self, of: impl Fn(&Requirements) -> ResourceList) -> ResourceList {
@@ -269,6 +293,11 @@ impl KubernetesPod {
     }
 }
 
+fn is_huge(name: &ResourceName) -> bool {
+    matches!(name, ResourceName::HugePages(_))
+}
+
+/// Adds what is requested of each resource.
 pub(crate) fn add(sum: &mut ResourceList, more: &ResourceList) {
     for (name, quantity) in more {
         let entry = sum.entry(*name).or_default();
@@ -276,7 +305,8 @@ pub(crate) fn add(sum: &mut ResourceList, more: &ResourceList) {
     }
 }
 
-fn raise(most: &mut ResourceList, other: &ResourceList) {
+/// Takes the greater amount of each resource.
+pub(crate) fn raise(most: &mut ResourceList, other: &ResourceList) {
     for (name, quantity) in other {
         let entry = most.entry(*name).or_insert(*quantity);
         *entry = (*entry).max(*quantity);

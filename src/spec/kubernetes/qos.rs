@@ -35,9 +35,7 @@ impl KubernetesPod {
     /// The QoS class. Only cpu and memory decide, zero counts as nothing, and init containers count like others. Where
     /// the pod has requests or limits as a whole, these alone decide.
     pub fn qos_class(&self) -> QosClass {
-        let whole = self
-            .has_whole()
-            .then(|| Requirements { requests: self.whole_requests(), limits: self.resources.limits.clone() });
+        let whole = self.has_whole().then(|| self.whole());
         let deciding: Vec<&Requirements> = match &whole {
             Some(whole) => vec![whole],
             None => self.all().map(|container| &container.resources).collect(),
@@ -98,7 +96,7 @@ impl KubernetesPod {
 
     /// Memory that the pod requests as a whole and no container does: what each has of it.
     fn unassigned_memory(&self) -> i64 {
-        let requests = self.whole_requests();
+        let requests = self.whole().requests;
         let Some(whole) = requests.get(&ResourceName::Memory).filter(|whole| !whole.is_zero()) else {
             return 0;
         };

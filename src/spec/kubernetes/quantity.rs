@@ -25,7 +25,8 @@ const NANO: i128 = 1_000_000_000;
 /// that loses nothing, `1.5Gi` as `1536Mi` and `0.5` as `500m`. Unlike there, a text without a single digit (`"m"`) is
 /// no amount, and one that needs more than 128 bits is refused.
 ///
-/// Two amounts are equal when their values are, however they are written. In JSON a text; a number is read, too.
+/// Two amounts are equal when their values are, however they are written. In JSON a text; a number is read, too, and so
+/// are, as there, space around the text and null, which is nothing.
 #[derive(Clone, Copy)]
 pub struct Quantity {
     nanos: i128,
@@ -314,7 +315,11 @@ impl<'de> Deserialize<'de> for Quantity {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Quantity, E> {
-                text.parse().map_err(E::custom)
+                text.trim().parse().map_err(E::custom)
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<Quantity, E> {
+                Ok(Quantity::ZERO)
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Quantity, E> {

@@ -196,3 +196,15 @@ fn what_is_printed_can_be_read_however_long_it_is() {
         assert!(text.parse::<Quantity>().is_err(), "{text}");
     }
 }
+
+/// As `UnmarshalJSON` of the API machinery; `ParseQuantity`, which reads other texts, takes no space.
+#[test]
+fn json_may_have_space_and_null() {
+    let read = |json: &str| serde_json::from_str::<Quantity>(json);
+    assert_eq!(read(r#"" 500m\t""#).unwrap(), Quantity::from_milli(500));
+    assert_eq!(read("null").unwrap(), Quantity::ZERO);
+    for wrong in [r#""5 00m""#, r#"" ""#, "true", "[]"] {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+    assert!(" 500m".parse::<Quantity>().is_err());
+}

@@ -152,7 +152,7 @@ impl Requirements {
             Err(Error::invalid(format_args!("{field}.{part}.{name}"), why))
         };
         for (name, request) in &self.requests {
-            if let Some(limit) = self.limits.get(name).filter(|limit| *limit < request && !limit.is_zero()) {
+            if let Some(limit) = self.limits.get(name).filter(|limit| *limit < request) {
                 return wrong("requests", *name, format!("is {request}, more than the limit of {limit}"));
             }
         }
@@ -165,6 +165,11 @@ impl Requirements {
             if !quantity.is_multiple_of(size) {
                 return wrong("limits", name, format!("{quantity} is no multiple of the size of the pages"));
             }
+        }
+        let names = || self.requests.keys().chain(self.limits.keys());
+        let basic = |name: &ResourceName| matches!(name, ResourceName::Cpu | ResourceName::Memory);
+        if names().any(|name| !basic(name)) && !names().any(basic) {
+            return Err(Error::invalid(field, "has huge pages: they need cpu or memory besides"));
         }
         if let Some(limit) = self.limited(ResourceName::Memory)
             && limit.value() < 4096

@@ -12,6 +12,7 @@ fn machine() -> Capacity {
     Capacity {
         cpu_millis: 4000,
         memory: 16 * GIB,
+        allocatable_memory: None,
         swap: Some(8 * GIB),
         huge_pages: [(2 * MIB, 64 * MIB), (GIB, 0)].into(),
         pids: 32_768,
@@ -204,6 +205,9 @@ fn memory_qos_is_as_the_policy_says() {
         (at((GIB + GIB / 10 * 9) / 4096 * 4096), None, at(GIB))
     );
     assert_eq!(memory(pod(&["memory=1Gi"])), (at((GIB + 15 * GIB * 9 / 10) / 4096 * 4096), None, at(GIB)));
+    let less = Capacity { allocatable_memory: Some(11 * GIB), ..machine() };
+    let without_limit = pod(&["memory=1Gi"]).policy(policy.clone()).container_resources("c0", &less);
+    assert_eq!(without_limit.memory.high, at(10 * GIB), "not of what is reserved for others");
     assert_eq!(memory(pod(&["/ cpu=1 memory=1Gi"])), (None, at(GIB), None));
     assert_eq!(memory(pod(&["/ memory=1Gi"])), (None, None, at(GIB)), "equal, although Burstable");
     assert_eq!(memory(pod(&[""])), (None, None, None));
@@ -235,7 +239,58 @@ fn cgroups_of_whole_classes() {
     let pods = [pod(&["cpu=1"]), pod(&["cpu=500m", "cpu=500m"]), pod(&[""]), pod(&["/ cpu=8 memory=1Gi"])];
     assert_eq!(qos_resources(QosClass::Burstable, &pods).cpu.weight, Some(174));
     assert_eq!(qos_resources(QosClass::BestEffort, &pods).cpu.weight, Some(1));
-    assert_eq!(qos_resources(QosClass::Guaranteed, &pods), Resources::default());
+    assert_eq!(qos_resources(QosClass::Guaranteed, &pods).cpu.weight, None);
+    let memory = |class, pods: &[KubernetesPod]| {
+        let memory = qos_resources(class, pods).memory;
+        (memory.min, memory.low)
+    };
+    let none = Some(Limit::At(0));
+    assert_eq!(memory(QosClass::Guaranteed, &pods), (none, None));
+    // Values of the kubelet's own test: all that is reserved is at the top.
+    let policy = Policy::new().memory_reservation_policy(MemoryReservation::TieredReservation);
+    let pods = [
+        "cpu=1 memory=128Mi / cpu=1 memory=128Mi",
+        "cpu=1 memory=128Mi / cpu=2 memory=256Mi",
+        "cpu=2 memory=256Mi",
+        "",
+    ]
+    .map(|needs| pod(&[needs]).policy(policy.clone()));
+    assert_eq!(memory(QosClass::Guaranteed, &pods), (Some(Limit::At(512 * MIB)), None));
+    assert_eq!(memory(QosClass::Burstable, &pods), (None, Some(Limit::At(384 * MIB))));
+    assert_eq!(memory(QosClass::BestEffort, &pods), (None, None));
+    assert_eq!(memory(QosClass::Burstable, &[]), (None, none));
+}
+
+/// What the API server of Kubernetes 1.36 fills in.
+#[test]
+fn what_a_pod_asks_for_as_a_whole_has_defaults() {
+    use QosClass::*;
+    for (containers, given, requests, class) in [
+        // What containers request is the pod's request as soon as it has any limit.
+        ("cpu=1 memory=1Gi", "/ hugepages-2Mi=2Mi", "cpu=1 memory=1Gi hugepages-2Mi=2Mi", Burstable),
+        ("cpu=1 memory=1Gi", "/ cpu=2", "cpu=1 memory=1Gi", Burstable),
+        ("", "/ cpu=2 memory=1Gi", "cpu=2 memory=1Gi", Guaranteed),
+        ("cpu=0", "/ cpu=2 memory=1Gi", "cpu=0 memory=1Gi", Burstable),
+        // Without one there is no default.
+        ("cpu=1 memory=1Gi", "cpu=2", "cpu=2", Burstable),
+        ("memory=1Gi", "cpu=0", "cpu=0", BestEffort),
+        // Huge pages of containers are a limit of the pod, and with that there is one.
+        (
+            "memory=1Gi hugepages-2Mi=4Mi / hugepages-2Mi=4Mi",
+            "cpu=2",
+            "cpu=2 memory=1Gi hugepages-2Mi=4Mi",
+            Burstable,
+        ),
+        ("", "", "", BestEffort),
+    ] {
+        let pod = pod(&[containers]).resources(needs(given));
+        pod.validate().unwrap();
+        assert_eq!(pod.whole().requests, list(requests), "{containers} in {given}");
+        assert_eq!(pod.qos_class(), class, "{containers} in {given}");
+    }
+    let burstable = pod(&["cpu=1 memory=8Gi"]).resources(needs("/ hugepages-2Mi=2Mi"));
+    assert_eq!(burstable.oom_score_adj("c0", machine().memory), 500);
+    assert_eq!(burstable.pod_resources(&machine()).cpu.weight, Some(100));
 }
 
 #[test]
@@ -258,6 +313,15 @@ fn what_is_wrong_is_refused_by_its_name() {
         (pod(&[""]).container("C", needs("")), "kubernetes.containers[1].name"),
         (wrong_sidecar, "kubernetes.containers[0].restartPolicy"),
         (pod(&["cpu=2"]).resources(needs("cpu=1")), "kubernetes.resources.requests.cpu"),
+        (pod(&["cpu=1", "cpu=1"]).resources(needs("/ cpu=1")), "kubernetes.resources.requests.cpu"),
+        (pod(&["cpu=1"]).resources(needs("/ cpu=0")), "kubernetes.resources.requests.cpu"),
+        (pod(&["cpu=1 / cpu=0"]), "kubernetes.containers[0].resources.requests.cpu"),
+        (pod(&["/ hugepages-2Mi=2Mi"]), "kubernetes.containers[0].resources"),
+        (pod(&[""]).resources(needs("/ hugepages-2Mi=2Mi")), "kubernetes.resources"),
+        (
+            pod(&["cpu=1 / hugepages-2Mi=4Mi"]).resources(needs("/ hugepages-2Mi=2Mi")),
+            "kubernetes.resources.requests.hugepages-2Mi",
+        ),
         (pod(&["/ cpu=2"]).resources(needs("/ cpu=1")), "kubernetes.resources"),
         (pod(&[""]).overhead("cpu", "-1").unwrap(), "kubernetes.overhead.cpu"),
         (pod(&[""]).priority_class_name("a b"), "kubernetes.priorityClassName"),

@@ -68,6 +68,8 @@ fn import_memory(memory: &LinuxMemory, imported: &mut Resources) -> Result<()> {
     imported.memory.low = limit("reservation", memory.reservation())?;
     limit("swap", memory.swap())?;
     imported.memory.swap_max = match (given(memory.swap()), given(memory.limit())) {
+        // No limit of memory lifts that of swap, too, as in runc: an update from a limit of both has no other way to say so.
+        (None, Some(..0)) => Some(Limit::MAX),
         (None, _) => None,
         (Some(..0), _) => Some(Limit::MAX),
         (Some(_), None) => return Err(wrong(field("swap"), "is memory and swap together: it needs a limit")),

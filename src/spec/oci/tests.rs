@@ -195,6 +195,10 @@ fn limits_of_version_1_become_those_of_version_2() {
     assert_eq!(memory.low, Some(Limit::At(4096)));
     let memory = resources(r#""memory": {"limit": -1, "swap": -1}"#).unwrap().memory;
     assert_eq!((memory.max, memory.swap_max), (Some(Limit::MAX), Some(Limit::MAX)));
+    for swap in ["", r#", "swap": 0"#] {
+        let memory = resources(&format!(r#""memory": {{"limit": -1{swap}}}"#)).unwrap().memory;
+        assert_eq!((memory.max, memory.swap_max), (Some(Limit::MAX), Some(Limit::MAX)), "as runc");
+    }
     assert_eq!(resources(r#""memory": {"limit": 0, "swap": 0}"#).unwrap(), Resources::default());
 
     let cpu =

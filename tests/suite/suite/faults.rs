@@ -26,10 +26,10 @@ crate::tests![
 ];
 
 /// Exit codes of the host program: what was asked for failed, or succeeded.
-const FAILED: i32 = 3;
-const SUCCEEDED: i32 = 4;
+pub const FAILED: i32 = 3;
+pub const SUCCEEDED: i32 = 4;
 /// The host program marks where the part that is tested begins and ends by a call that nothing else makes.
-const MARK: i64 = libc::SYS_getpgid;
+pub const MARK: i64 = libc::SYS_getpgid;
 
 /// The commands of the host programs.
 pub fn payload(words: &[&str]) -> bool {
@@ -58,7 +58,7 @@ pub fn payload(words: &[&str]) -> bool {
     }
 }
 
-fn mark() {
+pub fn mark() {
     nix::unistd::getpgid(None).expect("a process group");
 }
 
@@ -147,7 +147,7 @@ fn fail_at(words: &[&str], k: usize, errno: Errno) -> Option<(String, i32, Strin
 }
 
 /// Lets each call fail in turn, each with the next of the errors; natively with all of them.
-fn fail_everywhere(words: &[&str], mut check: impl FnMut(&str, i32)) {
+pub fn fail_everywhere(words: &[&str], mut check: impl FnMut(&str, i32)) {
     const ERRORS: [Errno; 3] = [Errno::ENOMEM, Errno::EPERM, Errno::EMFILE];
     let stride = if in_guest() { 7 } else { 1 };
     eprintln!("faults ({}): one in {stride} of the system calls", words[0]);

@@ -15,6 +15,7 @@ mod biting_more;
 mod callers;
 mod cgroup_path;
 mod cgroups;
+mod classes;
 mod custom_seccomp;
 mod defaults;
 mod detached;
@@ -46,6 +47,7 @@ mod mounts;
 mod namespaces;
 mod netdev;
 mod oci_mounts;
+mod oom;
 mod pid;
 mod pods;
 mod podtop_screen;
@@ -54,6 +56,7 @@ mod programs;
 mod proof;
 mod recovery;
 mod resizing;
+mod resizing_cut;
 mod rootfs;
 mod rootless;
 mod rootless_user;
@@ -104,6 +107,7 @@ fn main() {
             limits::payload,
             lsm::payload,
             memory::payload,
+            oom::payload,
             mounts::payload,
             namespaces::payload,
             process::payload,
@@ -112,6 +116,7 @@ fn main() {
             recovery::payload,
             rootless_user::payload,
             resizing::payload,
+            resizing_cut::payload,
             seccomp::payload,
             security::payload,
             sharedhost::payload,
@@ -140,6 +145,7 @@ fn main() {
         biting::tests(),
         biting_more::tests(),
         cgroups::tests(),
+        classes::tests(),
         custom_seccomp::tests(),
         defaults::tests(),
         detached::tests(),
@@ -169,6 +175,7 @@ fn main() {
         namespaces::tests(),
         netdev::tests(),
         oci_mounts::tests(),
+        oom::tests(),
         pid::tests(),
         podtop_screen::tests(),
         pods::tests(),
@@ -177,6 +184,7 @@ fn main() {
         proof::tests(),
         recovery::tests(),
         resizing::tests(),
+        resizing_cut::tests(),
         rootfs::tests(),
         rootless::tests(),
         seccomp::tests(),

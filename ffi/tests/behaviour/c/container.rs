@@ -196,6 +196,11 @@ impl ContainerApi for ContainerHandle {
     }
 
     /// Asks how many there are, then for so many and a few more.
+    fn set_oom_score_adj(&self, adjustment: i32) -> Res<()> {
+        // SAFETY: all pointers are to what the header asks for.
+        call(|err| unsafe { pericarp_container_set_oom_score_adj(self.pointer, adjustment, err) })
+    }
+
     fn processes(&self) -> Res<Vec<i32>> {
         // SAFETY: all pointers are to what the header asks for.
         let count = get(77, |place, err| unsafe {

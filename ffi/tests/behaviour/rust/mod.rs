@@ -453,6 +453,10 @@ impl ContainerApi for Container {
         Ok(self.processes()?)
     }
 
+    fn set_oom_score_adj(&self, adjustment: i32) -> Res<()> {
+        Ok(self.set_oom_score_adj(adjustment)?)
+    }
+
     fn freeze(&self) -> Res<()> {
         Ok(self.freeze()?)
     }
