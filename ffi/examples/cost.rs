@@ -1,5 +1,5 @@
 //! What the C interface costs: create, start, wait for and remove a container, through Rust and through C in turn.
-//! `cargo run --release -p pericarp-ffi --example cost`, as root.
+//! `cargo xtask bench cost [ROUNDS]`, as root. Fails when it is 3 % or more.
 
 use std::ffi::CString;
 use std::ptr::{null, null_mut};
@@ -8,7 +8,9 @@ use std::time::Instant;
 use pericarp::{CgroupParent, ContainerSpec, Node, NodeOptions, PodSpec, Rootfs};
 use pericarp_ffi::*;
 
-const ROUNDS: usize = 300;
+const ROUNDS: usize = 1000;
+/// The most that it may be, in per cent.
+const BOUND: f64 = 3.0;
 
 fn rust(pod: &pericarp::Pod) -> pericarp::Result<()> {
     let spec = ContainerSpec::new("c", Rootfs::overlay(["/"])).args(["true"]);
@@ -42,7 +44,12 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn main() -> pericarp::Result<()> {
+fn main() -> pericarp::Result<std::process::ExitCode> {
+    let rounds = std::env::args().nth(1).map_or(Ok(ROUNDS), |rounds| rounds.parse());
+    let Some(rounds) = rounds.ok().filter(|rounds| *rounds > 0) else {
+        eprintln!("cost: the argument is the number of rounds");
+        return Ok(std::process::ExitCode::FAILURE);
+    };
     let name = format!("pericarp-cost-{}", std::process::id());
     let state_dir = format!("/run/{name}");
     let options = NodeOptions::new().state_dir(&state_dir).cgroup_parent(CgroupParent::Named(name.clone()));
@@ -69,7 +76,7 @@ fn main() -> pericarp::Result<()> {
     let json = r#"{"name": "c", "rootfs": {"overlay": {"lower": ["/"]}}, "args": ["true"]}"#;
     let json = CString::new(json).unwrap();
     let (mut by_rust, mut by_c, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let one = || time(|| rust(&pod));
         let other = || {
             time(|| {
@@ -97,6 +104,10 @@ fn main() -> pericarp::Result<()> {
     node.remove()?;
     let (rust, c) = (median(by_rust) * 1e3, median(by_c) * 1e3);
     let more = (median(ratios) - 1.0) * 100.0;
-    println!("median of {ROUNDS} pairs: Rust {rust:.3} ms, C {c:.3} ms, median of the ratios {more:+.2} %");
-    Ok(())
+    println!("median of {rounds} pairs: Rust {rust:.3} ms, C {c:.3} ms, median of the ratios {more:+.2} %");
+    if more < BOUND {
+        return Ok(std::process::ExitCode::SUCCESS);
+    }
+    eprintln!("cost: that is {BOUND} % or more");
+    Ok(std::process::ExitCode::FAILURE)
 }

@@ -1,15 +1,15 @@
-//! What stands between a C caller and Rust: checked arguments, and a wall that no panic crosses.
+//! What stands between a C caller and Rust: checked arguments. No panic crosses, see `wall`.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::error::{Problem, pericarp_error_t};
 use crate::handle::Handle;
+use crate::wall::{self, on_purpose};
 
 /// The longest structure that is looked at, as for the kernel's own sized structures: a page.
 const LONGEST: usize = 4096;
@@ -91,38 +91,49 @@ impl Caller {
     }
 
     /// The body of a function that can fail.
-    pub(crate) fn entry(
+    pub(crate) fn entry<F: FnOnce() -> Result<(), Problem>>(
         self,
         err: *mut *mut pericarp_error_t,
-        body: impl FnOnce() -> Result<(), Problem>,
+        body: F,
     ) -> c_int {
-        let problem = match catch_unwind(AssertUnwindSafe(body)) {
+        let work = || {
+            on_purpose::begin::<F>();
+            body()
+        };
+        let problem = match wall::within(work) {
             Ok(Ok(())) => return 0,
             Ok(Err(problem)) => problem,
-            Err(panic) => {
-                let problem = Problem::panic(panic.as_ref());
-                // What a panic carries may panic once more when it is dropped.
-                std::mem::forget(panic);
-                problem
-            }
+            Err(panic) => Problem::panic(&panic),
         };
-        let result = -problem.number();
+        let told = wall::within(|| {
+            let result = -problem.number();
+            let wanted = !err.is_null() && err.is_aligned();
+            (result, wanted.then(|| give(pericarp_error_t::new(problem))))
+        });
+        // Without words, the number says it.
+        let (result, error) = told.unwrap_or((-libc::ENOTRECOVERABLE, None));
         if !err.is_null() && err.is_aligned() {
             // SAFETY: the caller promises that a pointer can be written there.
-            unsafe { err.write(give(pericarp_error_t::new(problem))) }
+            unsafe { err.write(error.unwrap_or(std::ptr::null_mut())) }
         }
         result
     }
 
     /// The body of a function that cannot fail, except by a wrong handle: then the answer is `otherwise`.
-    pub(crate) fn look<T: Handle, R>(self, handle: *const T, otherwise: R, body: impl FnOnce(&T) -> R) -> R {
-        let looked = catch_unwind(AssertUnwindSafe(|| Some(body(&*self.handle(handle, "").ok()?))));
-        looked
-            .unwrap_or_else(|panic| {
-                std::mem::forget(panic);
-                None
-            })
-            .unwrap_or(otherwise)
+    pub(crate) fn look<T: Handle, R, F: FnOnce(&T) -> R>(self, handle: *const T, otherwise: R, body: F) -> R {
+        let looked = wall::within(|| {
+            on_purpose::begin::<F>();
+            Some(body(&*self.handle(handle, "").ok()?))
+        });
+        looked.ok().flatten().unwrap_or(otherwise)
+    }
+
+    /// The body of a function that cannot fail and takes no handle. If it panics, the answer is `otherwise`.
+    pub(crate) fn ask<R, F: FnOnce() -> R>(self, otherwise: R, body: F) -> R {
+        wall::whole(otherwise, || {
+            on_purpose::begin::<F>();
+            body()
+        })
     }
 
     /// A handle.
@@ -131,7 +142,9 @@ impl Caller {
         if used.head().is_poisoned() {
             return Err(Problem::poisoned(name));
         }
-        Ok(Used { handle: used, was_panicking: std::thread::panicking() })
+        let used = Used { handle: used, was_panicking: std::thread::panicking() };
+        on_purpose::in_use();
+        Ok(used)
     }
 
     /// A handle, poisoned or not.
@@ -149,23 +162,27 @@ impl Caller {
 
     /// One more reference, or NULL.
     pub(crate) fn refer<T: Handle>(self, handle: *const T) -> *mut T {
-        if self.any(handle, "").is_err() {
-            return std::ptr::null_mut();
-        }
-        // SAFETY: handles are made by `give`, from an `Arc`.
-        unsafe { Arc::increment_strong_count(handle) };
-        handle.cast_mut()
+        wall::whole(std::ptr::null_mut(), || {
+            if self.any(handle, "").is_err() {
+                return std::ptr::null_mut();
+            }
+            on_purpose::at("ref");
+            // SAFETY: handles are made by `give`, from an `Arc`.
+            unsafe { Arc::increment_strong_count(handle) };
+            handle.cast_mut()
+        })
     }
 
     /// Takes a reference back.
     pub(crate) fn unrefer<T: Handle>(self, handle: *mut T) {
-        if self.any(handle, "").is_ok() {
-            // SAFETY: handles are made by `give`, from an `Arc`, and the caller gives up its reference.
-            let last = unsafe { Arc::from_raw(handle) };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(last))) {
-                std::mem::forget(panic);
+        wall::whole((), || {
+            if self.any(handle, "").is_ok() {
+                // SAFETY: handles are made by `give`, from an `Arc`, and the caller gives up its reference.
+                let last = unsafe { Arc::from_raw(handle) };
+                on_purpose::at("unref");
+                drop(last);
             }
-        }
+        });
     }
 
     /// A string.
@@ -264,8 +281,12 @@ impl Caller {
     /// Frees a string that was given to the caller.
     pub(crate) fn free_text(self, text: *mut c_char) {
         if !text.is_null() {
-            // SAFETY: the caller got it from `text_for_caller`, and gives it up.
-            drop(unsafe { CString::from_raw(text) });
+            wall::whole((), || {
+                // SAFETY: the caller got it from `text_for_caller`, and gives it up.
+                let text = unsafe { CString::from_raw(text) };
+                on_purpose::at("free_text");
+                drop(text);
+            });
         }
     }
 
@@ -274,18 +295,21 @@ impl Caller {
         if handles.is_null() || !handles.is_aligned() {
             return;
         }
-        let mut count = 0;
-        loop {
-            // SAFETY: the array ends with NULL.
-            let handle = unsafe { handles.add(count).read() };
-            count += 1;
-            if handle.is_null() {
-                break;
+        wall::whole((), || {
+            let mut count = 0;
+            loop {
+                // SAFETY: the array ends with NULL.
+                let handle = unsafe { handles.add(count).read() };
+                count += 1;
+                if handle.is_null() {
+                    break;
+                }
+                self.unrefer(handle);
             }
-            self.unrefer(handle);
-        }
-        // SAFETY: a boxed slice of that length was given to the caller, who gives it up.
-        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(handles, count)) });
+            on_purpose::at("free_handles");
+            // SAFETY: a boxed slice of that length was given to the caller, who gives it up.
+            drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(handles, count)) });
+        });
     }
 }
 

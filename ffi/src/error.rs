@@ -1,6 +1,5 @@
 //! Errors as a C program gets them.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::null;
@@ -9,6 +8,7 @@ use pericarp::ErrorKind;
 
 use crate::caller::{Caller, c_string};
 use crate::handle::{Handle, Head, handle};
+use crate::wall::{Panic, on_purpose};
 
 /// The specification is wrong. Nothing was made.
 pub const PERICARP_ERROR_INVALID_SPEC: c_int = 1;
@@ -100,10 +100,9 @@ impl Problem {
         Self::call(PERICARP_ERROR_SYSTEM, number, step, subject, error.to_string())
     }
 
-    pub(crate) fn panic(panic: &(dyn Any + Send)) -> Self {
-        let said = panic.downcast_ref::<&str>().map(|text| text.to_string());
-        let said = said.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Self::call(PERICARP_ERROR_PANIC, libc::ENOTRECOVERABLE, "work", "", format!("panicked: {said}"))
+    pub(crate) fn panic(panic: &Panic) -> Self {
+        let said = format!("panicked: {}", panic.text());
+        Self::call(PERICARP_ERROR_PANIC, libc::ENOTRECOVERABLE, "work", "", said)
     }
 
     pub(crate) fn poisoned(name: &str) -> Self {
@@ -153,6 +152,7 @@ fn code(kind: ErrorKind) -> c_int {
 
 impl pericarp_error_t {
     pub(crate) fn new(problem: Problem) -> Self {
+        on_purpose::at("error");
         match &problem {
             Problem::Library(error) => pericarp_error_t {
                 head: Head::new(Self::MARK),

@@ -17,6 +17,9 @@ use crate::pod::pericarp_pod_t;
 use crate::structs::*;
 
 /// Fields that have no meaning yet must be zero, so that they can get one.
+/// Their numbers in semop(2) have 16 bits. More are not read, wherever `values` may lead.
+const MOST_SEMAPHORES: usize = 1 << 16;
+
 fn unused(flags: u64, reserved: u32, name: &str) -> Result<(), Problem> {
     known_flags(flags, 0, name)?;
     if reserved != 0 { Err(Problem::argument(name, "has a reserved field that is not 0")) } else { Ok(()) }
@@ -243,6 +246,10 @@ pub unsafe extern "C" fn pericarp_ipc_create_sysv_sem(
         let pod = caller.handle(pod, "pod")?;
         let given = caller.structure(set, "set")?;
         unused(given.flags, 0, "set")?;
+        if given.count > MOST_SEMAPHORES {
+            let why = format!("is {}, and no set has more than {MOST_SEMAPHORES}", given.count);
+            return Err(Problem::argument("set->count", why));
+        }
         let values = caller.array(given.values, given.count, "set->values")?.to_vec();
         let (mode, uid, gid) = (or(given.mode, 0o600), given.uid, given.gid);
         let set = SemaphoreSetSpec { key: given.key, values, mode, uid, gid };

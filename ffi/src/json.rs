@@ -9,6 +9,10 @@ use crate::error::Problem;
 
 /// Reads a specification. An error names the place in it ("namespaces.network") as well as line and column.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    // Serde takes an array for an object's fields in their order, which nobody means.
+    if text.trim_start().starts_with('[') {
+        return Err(Problem::json("", "it is an array, and must be an object".to_owned()));
+    }
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = error.path().iter().next().map(|_| error.path().to_string()).unwrap_or_default();

@@ -74,6 +74,7 @@ mod terminal;
 mod update;
 mod user;
 mod version;
+mod wall;
 
 pub use container::*;
 pub use container_life::*;

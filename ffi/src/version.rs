@@ -9,6 +9,17 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_V
     Err(_) => panic!("the version has a NUL in it"),
 };
 
+const NUMBER: u32 = digits(env!("CARGO_PKG_VERSION_MAJOR")) * 1_000_000
+    + digits(env!("CARGO_PKG_VERSION_MINOR")) * 1000
+    + digits(env!("CARGO_PKG_VERSION_PATCH"));
+
+const fn digits(text: &str) -> u32 {
+    match u32::from_str_radix(text, 10) {
+        Ok(number) => number,
+        Err(_) => panic!("a part of the version is no number"),
+    }
+}
+
 /// What `pericarp_has_feature` says yes to.
 const FEATURES: &[&str] = &[
     "container-json",
@@ -56,9 +67,7 @@ pub extern "C" fn pericarp_version() -> *const c_char {
 /// Rust: the version of the crate.
 #[unsafe(no_mangle)]
 pub extern "C" fn pericarp_version_number() -> u32 {
-    let digits = |text: &str| text.parse::<u32>().unwrap_or(0);
-    let (major, minor) = (digits(env!("CARGO_PKG_VERSION_MAJOR")), digits(env!("CARGO_PKG_VERSION_MINOR")));
-    major * 1_000_000 + minor * 1000 + digits(env!("CARGO_PKG_VERSION_PATCH"))
+    NUMBER
 }
 
 /// Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s JSON),
@@ -76,7 +85,7 @@ pub extern "C" fn pericarp_version_number() -> u32 {
 pub unsafe extern "C" fn pericarp_has_feature(name: *const c_char) -> c_int {
     // SAFETY: the caller keeps to the conventions of the header.
     let caller = unsafe { Caller::trust() };
-    caller.text(name, "name").is_ok_and(|name| FEATURES.contains(&name)).into()
+    caller.ask(0, || caller.text(name, "name").is_ok_and(|name| FEATURES.contains(&name)).into())
 }
 
 #[cfg(test)]

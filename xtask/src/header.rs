@@ -5,14 +5,15 @@ use std::{fs, path::Path, process::ExitCode};
 use anyhow::{Context, Result, bail};
 use cbindgen::{Braces, Config, DocumentationLength, DocumentationStyle, Language, Style};
 
-use crate::{root, wants_help};
+use crate::{root, symbols, wants_help};
 
 const HELP: &str = "\
 usage: cargo xtask header [--check]
 
-Writes include/pericarp.h, the C header, from the doc comments of the crate pericarp-ffi.
+Writes include/pericarp.h, the C header, from the doc comments of the crate pericarp-ffi, and gives functions that are new
+in it a line in ffi/pericarp.map.
 
-  --check  write nothing, and fail if the header is not what it should be
+  --check  write nothing, and fail if one of them is not what it should be
 ";
 
 const HEADER: &str = "include/pericarp.h";
@@ -53,7 +54,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         [] => {
             let path = root().join(HEADER);
             fs::create_dir_all(path.parent().expect("it is in a directory"))?;
-            fs::write(&path, generate()?).with_context(|| format!("cannot write {}", path.display()))?;
+            let header = generate()?;
+            fs::write(&path, &header).with_context(|| format!("cannot write {}", path.display()))?;
+            symbols::write(&header)?;
         }
         ["--check"] => check()?,
         _ => bail!("header takes no arguments but --check (see --help)"),
@@ -61,12 +64,13 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether the header is what the sources say.
+/// Whether the header is what the sources say, and each of its functions has a version.
 pub fn check() -> Result<()> {
-    if fs::read_to_string(root().join(HEADER)).unwrap_or_default() != generate()? {
+    let header = generate()?;
+    if fs::read_to_string(root().join(HEADER)).unwrap_or_default() != header {
         bail!("{HEADER} is not what the sources say: run `cargo xtask header`");
     }
-    Ok(())
+    symbols::check(&header)
 }
 
 fn generate() -> Result<String> {

@@ -7,6 +7,7 @@ mod lint;
 mod process;
 mod report;
 mod results;
+mod symbols;
 mod test;
 mod tools;
 
@@ -24,7 +25,7 @@ usage: cargo xtask COMMAND [ARGUMENTS]
   test    run every test, on this machine and in a guest, and add up the results
   vm      run programs in a throw-away QEMU guest with all of cgroup v2
   lint    check the formatting, clippy's lints, the documentation and the C header
-  header  write include/pericarp.h
+  header  write include/pericarp.h and ffi/pericarp.map
   bench   run the benchmarks
   fuzz    feed made-up input to what reads plans, specifications and seccomp profiles
 
@@ -33,8 +34,10 @@ usage: cargo xtask COMMAND [ARGUMENTS]
 
 const BENCH_HELP: &str = "\
 usage: cargo xtask bench [ARGUMENTS]
+       cargo xtask bench cost [ROUNDS]
 
-Runs `cargo run --release --package pericarp-bench -- ARGUMENTS`.
+Runs `cargo run --release --package pericarp-bench -- ARGUMENTS`, or compares the C interface with Rust: a container
+from create to remove, in pairs; fails when C costs 3 % more, or above that.
 ";
 
 const VM_HELP: &str = "\
@@ -104,6 +107,11 @@ fn bench(arguments: &[String]) -> Result<ExitCode> {
         print!("{BENCH_HELP}");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut command = cargo::command(&["run", "--release", "--package", "pericarp-bench", "--"]);
-    process::exit_code(command.args(arguments))
+    let cost = ["--package", "pericarp-ffi", "--example", "cost", "--"];
+    let (package, arguments): (&[&str], _) = match arguments.split_first() {
+        Some((case, rest)) if case == "cost" => (&cost, rest),
+        _ => (&["--package", "pericarp-bench", "--"], arguments),
+    };
+    let mut command = cargo::command(&["run", "--release"]);
+    process::exit_code(command.args(package).args(arguments))
 }

@@ -24,8 +24,9 @@ Runs every test of the workspace and adds up the results. What a machine must ha
 if this runs as root, and named otherwise.
 
   native   unit tests, documentation tests and the integration suite, on this machine
-  guest    the library's unit tests and the suite, as root in one QEMU guest with all of cgroup v2, where
-           AppArmor is on; and the suite's tests of mandatory access control in a second one with SELinux
+  guest    the library's unit tests, the suite, and what of the C interface depends on the kernel, as root in one
+           QEMU guest with all of cgroup v2, where AppArmor is on; and the suite's tests of mandatory access
+           control in a second one with SELinux
 
 A test may be skipped in one place, with a reason, but one that ran nowhere fails the whole, unless a
 FILTER or one of the places was asked for. With FILTER, only tests run that have it in their name.
@@ -41,6 +42,11 @@ The last line is `N passed, N failed, N skipped`, summed over all places.
 
 const LIBRARY: &str = "pericarp";
 const SUITE: &str = "pericarp-suite";
+const INTERFACE: &str = "pericarp-ffi";
+/// What the names of the C interface's tests begin with that depend on the kernel: what becomes of exit statuses that others
+/// take. Their program is built here, by the test of the second name: the guest has no compiler.
+const STATUSES: &str = "hosts::exit_statuses";
+const C_PROGRAMS: (&str, &str) = ("hosts::the_programs_compile", "c-programs/sigchld");
 /// What the names of the suite's tests of mandatory access control begin with. A kernel has AppArmor or SELinux.
 const LSM: &str = "lsm::";
 
@@ -152,8 +158,25 @@ fn one(suite: String, command: &mut Command, limit: Duration, report: &mut Repor
 fn guest(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<()> {
     let packages = [LIBRARY, SUITE];
     let filter = options.filter.as_deref();
-    let tests = packages.iter().flat_map(|package| tests_of(binaries, package)).collect();
-    boot(options, &Guest { binaries, tests, filter, lsm: None }, report)
+    let tests = packages.iter().flat_map(|package| tests_of(binaries, package));
+    let mut tests: Vec<(&Binary, Option<&str>)> = tests.map(|binary| (binary, filter)).collect();
+    let mut programs = Vec::new();
+    let of_interface = match filter {
+        None => Some(STATUSES),
+        Some(filter) => Some(filter).filter(|filter| filter.starts_with(STATUSES)),
+    };
+    if let Some(filter) = of_interface {
+        let is_interface = |binary: &&Binary| binary.kind == "test" && binary.target == "capi";
+        let Some(interface) = tests_of(binaries, INTERFACE).find(is_interface) else {
+            bail!("the workspace has no tests of the C interface");
+        };
+        let mut compile = Command::new(&interface.executable);
+        compile.arg(C_PROGRAMS.0).current_dir(&interface.directory);
+        process::run(compile.env("CARGO_MANIFEST_DIR", &interface.directory))?;
+        programs.push(interface.executable.with_file_name(C_PROGRAMS.1));
+        tests.push((interface, Some(filter)));
+    }
+    boot(options, &Guest { binaries, tests, programs, lsm: None }, report)
 }
 
 /// The few tests that need a kernel with SELinux, unless others were asked for.
@@ -163,8 +186,8 @@ fn guest_with_selinux(options: &Options, binaries: &[Binary], report: &mut Repor
         Some(filter) if filter.starts_with(LSM) => filter,
         Some(_) => return Ok(()),
     };
-    let tests = tests_of(binaries, SUITE).collect();
-    boot(options, &Guest { binaries, tests, filter: Some(filter), lsm: Some("selinux") }, report)
+    let tests = tests_of(binaries, SUITE).map(|binary| (binary, Some(filter))).collect();
+    boot(options, &Guest { binaries, tests, programs: Vec::new(), lsm: Some("selinux") }, report)
 }
 
 fn tests_of<'a>(binaries: &'a [Binary], package: &'a str) -> impl Iterator<Item = &'a Binary> {
@@ -175,14 +198,16 @@ fn tests_of<'a>(binaries: &'a [Binary], package: &'a str) -> impl Iterator<Item 
 /// One boot of the guest.
 struct Guest<'a> {
     binaries: &'a [Binary],
-    tests: Vec<&'a Binary>,
-    filter: Option<&'a str>,
+    /// Each with what must be in the names of those that run.
+    tests: Vec<(&'a Binary, Option<&'a str>)>,
+    /// Other programs that they need, beside those of their packages.
+    programs: Vec<PathBuf>,
     /// The security module, if not the kernel's default.
     lsm: Option<&'a str>,
 }
 
 fn boot(options: &Options, guest: &Guest<'_>, report: &mut Report) -> Result<()> {
-    let Guest { binaries, tests, filter, lsm } = guest;
+    let Guest { binaries, tests, programs: others, lsm } = guest;
     let of = |package: &'static str| binaries.iter().filter(move |binary| binary.package == package);
     let helpers = of(LIBRARY).chain(of(SUITE)).filter(|binary| !binary.is_test && binary.kind == "bin");
 
@@ -200,14 +225,15 @@ fn boot(options: &Options, guest: &Guest<'_>, report: &mut Report) -> Result<()>
     // What the tests may read, and the programs that they run.
     let suite = of(SUITE).take(1).map(|binary| binary.directory.clone());
     let programs = helpers.map(|binary| binary.executable.clone());
-    let tested = tests.iter().map(|binary| binary.executable.clone());
+    let tested = tests.iter().map(|(binary, _)| binary.executable.clone());
     let tools = tools::IN_GUEST.iter().filter_map(|program| tools::find(program));
-    let copies: Vec<PathBuf> = suite.chain(programs).chain(tested).chain(tools).collect();
+    let copies: Vec<PathBuf> =
+        suite.chain(programs).chain(tested).chain(tools).chain(others.iter().cloned()).collect();
     for copy in &copies {
         command.arg("--copy").arg(copy);
     }
     command.arg("--");
-    for (number, binary) in tests.iter().enumerate() {
+    for (number, (binary, filter)) in tests.iter().enumerate() {
         if number > 0 {
             command.arg(":::");
         }
@@ -216,7 +242,7 @@ fn boot(options: &Options, guest: &Guest<'_>, report: &mut Report) -> Result<()>
         command.args(["sh", "-c", script]).arg(&binary.directory).arg(&binary.executable).args(*filter);
     }
 
-    let names: Vec<String> = tests.iter().map(|binary| binary.suite()).collect();
+    let names: Vec<String> = tests.iter().map(|(binary, _)| binary.suite()).collect();
     let place = lsm.map_or("guest".to_owned(), |lsm| format!("guest with {lsm}"));
     announce(&names.join(" and "), &place);
     // The runner has a time limit of its own; this one is for the runner, and ample.

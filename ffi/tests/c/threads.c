@@ -11,6 +11,14 @@
 
 static pericarp_node_t *node;
 
+static int is_among(const char *id, pericarp_pod_t **pods)
+{
+    for (; *pods != NULL; pods++)
+        if (strcmp(pericarp_pod_id(*pods), id) == 0)
+            return 1;
+    return 0;
+}
+
 static void *hammer(void *argument)
 {
     int number = (int)(size_t)argument, round;
@@ -30,11 +38,10 @@ static void *hammer(void *argument)
         CHECK(strcmp(pericarp_pod_id(pod), pericarp_pod_id(other)) == 0);
         snprintf(json, sizeof json, "{\"name\": \"c\", " ROOTFS ", \"args\": [\"sh\", \"-c\", \"exit %d\"]}", number);
         OK(pericarp_pod_create_container(other, json, NULL, &container, &err));
-        /* Other threads remove their pods meanwhile: the list is of those that are whole. */
-        if (pericarp_node_pods(node, &pods, &count, NULL) == 0) {
-            CHECK(pods[count] == NULL);
-            pericarp_pod_list_free(pods);
-        }
+        /* Other threads make and remove their pods meanwhile: the list is of those that are whole, with the own one. */
+        OK(pericarp_node_pods(node, &pods, &count, &err));
+        CHECK(pods[count] == NULL && is_among(pericarp_pod_id(pod), pods));
+        pericarp_pod_list_free(pods);
         OK(pericarp_container_start(container, &err));
         OK(pericarp_pod_open_container(pod, "c", &again, &err));
         OK(pericarp_container_wait(container, &status, &err));

@@ -6,11 +6,15 @@
 mod arguments;
 mod covered;
 mod examples;
+mod garbage;
 mod go;
 mod header;
 mod hosts;
 mod installed;
+mod layout;
 mod methods;
+mod objects;
+mod panics;
 mod support;
 
 fn main() {
@@ -19,6 +23,8 @@ fn main() {
         methods::tests(),
         covered::tests(),
         arguments::tests(),
+        garbage::tests(),
+        panics::tests(),
         examples::tests(),
         installed::tests(),
         go::tests(),

@@ -89,6 +89,11 @@ pub const CPP17: &[&str] = &["g++", "-x", "c++", "-std=c++17", "-O1"];
 pub const SANITIZED: &[&str] =
     &["cc", "-std=c11", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover"];
 
+/// A program of `tests/c`.
+pub fn c_source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(format!("{name}.c"))
+}
+
 /// Compiles a program of one source file and links it statically.
 pub fn compile(compiler: &[&str], source: &Path, program: &Path) -> Result<(), Failed> {
     let object = program.with_extension("o");
@@ -234,7 +239,7 @@ pub fn has_word(text: &str, word: &str) -> bool {
 }
 
 /// `const char *name` is `const char *` and `name`.
-fn split_name(text: &str) -> (String, String) {
+pub fn split_name(text: &str) -> (String, String) {
     let start = text.rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |at| at + 1);
     (text[..start].trim().to_owned(), text[start..].to_owned())
 }
