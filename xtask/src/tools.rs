@@ -29,6 +29,8 @@ pub const NATIVE: &[Tool] = &[
     Tool { package: "make", is_there: || on_path("make") },
     Tool { package: "pkg-config", is_there: || on_path("pkg-config") },
     Tool { package: "valgrind", is_there: || on_path("valgrind") },
+    // The quickstarts in C and Go count with it.
+    Tool { package: "perl-base", is_there: || on_path("perl") },
     Tool { package: "golang-go", is_there: || on_path("go") },
 ];
 

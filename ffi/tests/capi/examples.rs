@@ -22,7 +22,7 @@ tests![
 const ALL: [&str; 5] = ["pod", "embed", "ipc", "exec", "oci"];
 
 fn runs(compiler: &[&str], name: &str) -> Outcome {
-    if let Some(reason) = lacks(&["cc", "busybox"]) {
+    if let Some(reason) = lacks(&["cc", "busybox", "perl"]) {
         return skip(reason);
     }
     let (_directory, program) = example(compiler, name)?;

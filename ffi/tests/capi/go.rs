@@ -51,7 +51,7 @@ impl Go {
     }
 }
 
-const NEEDS: &[&str] = &["cc", "busybox", "pkg-config", "go"];
+const NEEDS: &[&str] = &["cc", "busybox", "perl", "pkg-config", "go"];
 
 /// Functions that the package does without, each with what it has instead.
 const NOT_IN_GO: &[(&str, &str)] = &[

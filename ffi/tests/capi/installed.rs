@@ -73,7 +73,7 @@ fn libraries_may_stand_before_the_file() -> Outcome {
 }
 
 fn built_and_run(words: &str) -> Outcome {
-    if let Some(reason) = lacks(&["cc", "g++", "busybox", "pkg-config"]) {
+    if let Some(reason) = lacks(&["cc", "g++", "busybox", "perl", "pkg-config"]) {
         return skip(reason);
     }
     let directory = install()?;
@@ -99,7 +99,7 @@ fn cargo_s_library() -> Result<TempDir, Failed> {
 
 /// Symbols have versions in the library of install.sh, and none in that of cargo.
 fn programs_run_with_either_shared_library() -> Outcome {
-    if let Some(reason) = lacks(&["cc", "busybox", "pkg-config"]) {
+    if let Some(reason) = lacks(&["cc", "busybox", "perl", "pkg-config"]) {
         return skip(reason);
     }
     let (installed, cargo_s) = (install()?, cargo_s_library()?);
@@ -116,7 +116,7 @@ fn programs_run_with_either_shared_library() -> Outcome {
 }
 
 fn pod_runs_with_the_static_library() -> Outcome {
-    if let Some(reason) = lacks(&["cc", "busybox", "pkg-config"]) {
+    if let Some(reason) = lacks(&["cc", "busybox", "perl", "pkg-config"]) {
         return skip(reason);
     }
     let directory = install()?;
@@ -130,7 +130,7 @@ fn pod_runs_with_the_static_library() -> Outcome {
 
 /// Skipped where cargo-c is missing: the one test that `cargo xtask test` lets run nowhere, see its `report.rs`.
 fn cargo_c_installs_the_same() -> Outcome {
-    if let Some(reason) = lacks(&["cc", "busybox", "pkg-config", "readelf", "cargo-cinstall"]) {
+    if let Some(reason) = lacks(&["cc", "busybox", "perl", "pkg-config", "readelf", "cargo-cinstall"]) {
         return skip(reason);
     }
     let directory = tempfile::tempdir()?;
