@@ -9,10 +9,7 @@ use crate::error::Problem;
 
 /// Reads a specification. An error names the place in it ("namespaces.network") as well as line and column.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    // Serde takes an array for an object's fields in their order, which nobody means.
-    if text.trim_start().starts_with('[') {
-        return Err(Problem::json("", "it is an array, and must be an object".to_owned()));
-    }
+    let text = no_array(text)?;
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = error.path().iter().next().map(|_| error.path().to_string()).unwrap_or_default();
@@ -20,6 +17,14 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     })?;
     json.end().map_err(|error| Problem::json("", error.to_string()))?;
     Ok(value)
+}
+
+/// Refuses an array: serde takes one for the fields of an object in their order, which nobody means.
+pub(crate) fn no_array(text: &str) -> Result<&str, Problem> {
+    if text.trim_start().starts_with('[') {
+        return Err(Problem::json("", "it is an array, and must be an object".to_owned()));
+    }
+    Ok(text)
 }
 
 /// Writes what can always be written: keys are strings and numbers are finite. Paths that are not UTF-8 are the

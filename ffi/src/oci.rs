@@ -76,7 +76,7 @@ pub unsafe extern "C" fn pericarp_bundle_parse(
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
         let out = caller.out(out_bundle, "out_bundle")?;
-        let bundle = Bundle::parse(caller.text(json, "json")?, caller.text(path, "path")?)?;
+        let bundle = Bundle::parse(json::no_array(caller.text(json, "json")?)?, caller.text(path, "path")?)?;
         out.set(give(pericarp_bundle_t::new(bundle)));
         Ok(())
     })

@@ -90,7 +90,13 @@ impl<'a> Objects<'a> {
         let source = objects.source.as_raw_fd() as usize;
         objects.fanout = must(library, "pericarp_fanout_create", &[source, 4096, 0])?;
         objects.events = must(library, "pericarp_pod_events", &[objects.pod, 0])?;
-        let json = c"{\"ociVersion\": \"1.2.0\"}".as_ptr().expose_provenance();
+        let json = CString::new(
+            r#"{"ociVersion": "1.2.0", "root": {"path": "/usr"},
+                "process": {"user": {"uid": 0, "gid": 0}, "args": ["true"], "cwd": "/"},
+                "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}, {"type": "uts"}, {"type": "ipc"},
+                    {"type": "network"}]}}"#,
+        )?;
+        let json = json.as_ptr().expose_provenance();
         let path = c"/".as_ptr().expose_provenance();
         objects.bundle = must(library, "pericarp_bundle_parse", &[json, path])?;
         Ok(objects)
