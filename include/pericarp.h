@@ -2534,7 +2534,7 @@ int pericarp_pod_create_container_oci(const pericarp_pod_t *pod,
  * Descriptors in `stdio` stay the caller's, and may be closed after the call.
  * Errors: `INVALID_SPEC` for what this library cannot do, by name; as `pericarp_container_exec`.
  * Threads: any.
- * Rust: `ExecSpec::from_oci`, `Container::exec`.
+ * Rust: `ProcessFile::parse`, `ExecSpec::from_oci`, `Container::exec`.
  */
 int pericarp_container_exec_oci(const pericarp_container_t *container,
                                 const char *json,
@@ -2547,8 +2547,8 @@ int pericarp_container_exec_oci(const pericarp_container_t *container,
  * runtimes take it with `update --resources`. What it leaves out keeps its value.
  *
  * Ownership: the caller keeps `pod` and `json`.
- * Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name, and for rules for devices; as
- * `pericarp_pod_update_json`.
+ * Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name, and for rules for devices, which are a container's;
+ * as `pericarp_pod_update_json`.
  * Threads: any.
  * Rust: `Resources::from_oci`, `Pod::update`.
  */
@@ -2557,12 +2557,14 @@ int pericarp_pod_update_oci(const pericarp_pod_t *pod,
                             pericarp_error_t **err);
 
 /**
- * Changes limits of a container while it runs, as `pericarp_pod_update_oci`.
+ * Changes limits of a container while it runs, as `pericarp_pod_update_oci`, and then replaces its rules for devices, unless
+ * there are none in `json`.
  *
  * Ownership: the caller keeps `container` and `json`.
- * Errors: as `pericarp_pod_update_oci`.
+ * Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name; as `pericarp_container_update_json`, and nothing is
+ * changed then; as `pericarp_container_update_device_rules_json`, and the limits are changed then.
  * Threads: any.
- * Rust: `Resources::from_oci`, `Container::update`.
+ * Rust: `Resources::from_oci`, `Container::update`, `DeviceRule::all_from_oci`, `Container::update_device_rules`.
  */
 int pericarp_container_update_oci(const pericarp_container_t *container,
                                   const char *json,

@@ -124,7 +124,7 @@ func (p *Pod) CreateContainerOCI(bundle *Bundle, name string, streams Streams) (
 }
 
 // ExecOCI runs another program in the container as the "process" of an OCI configuration says, with open files as its
-// streams. Nothing is as the container's specification has it.
+// streams.
 func (c *Container) ExecOCI(process any, streams Streams) (*Process, error) {
 	text, free, err := marshal(process)
 	if err != nil {
@@ -155,7 +155,8 @@ func (p *Pod) UpdateOCI(resources any) error {
 	})
 }
 
-// UpdateOCI changes limits of the container while it runs, as "linux.resources" of an OCI configuration says.
+// UpdateOCI changes limits of the container while it runs, as "linux.resources" of an OCI configuration says, and then its
+// rules for devices, unless there are none.
 func (c *Container) UpdateOCI(resources any) error {
 	text, free, err := marshal(resources)
 	if err != nil {

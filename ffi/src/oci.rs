@@ -3,9 +3,10 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::null;
 
-use pericarp::oci_spec::runtime::{LinuxResources, Process};
-use pericarp::spec::oci::{Bundle, features};
-use pericarp::{ExecSpec, Resources};
+use pericarp::Resources;
+use pericarp::oci_spec::runtime::LinuxResources;
+use pericarp::spec::DeviceRule;
+use pericarp::spec::oci::{Bundle, ProcessFile, features};
 
 use crate::caller::{Caller, c_string, give, text_for_caller};
 use crate::container::{given_streams, pericarp_container_t, put_streams};
@@ -279,7 +280,7 @@ pub unsafe extern "C" fn pericarp_pod_create_container_oci(
 /// Descriptors in `stdio` stay the caller's, and may be closed after the call.
 /// Errors: `INVALID_SPEC` for what this library cannot do, by name; as `pericarp_container_exec`.
 /// Threads: any.
-/// Rust: `ExecSpec::from_oci`, `Container::exec`.
+/// Rust: `ProcessFile::parse`, `ExecSpec::from_oci`, `Container::exec`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pericarp_container_exec_oci(
     container: *const pericarp_container_t,
@@ -294,29 +295,25 @@ pub unsafe extern "C" fn pericarp_container_exec_oci(
         let out = caller.out(out_process, "out_process")?;
         let container = caller.handle(container, "container")?;
         let (json, given) = (caller.text(json, "json")?, given_streams(caller, stdio)?);
-        let mut spec = ExecSpec::from_oci(&json::read::<Process>(json)?)?;
+        let mut spec = ProcessFile::parse(json)?.spec()?;
         put_streams(given, &mut spec.stdio)?;
         out.set(give(pericarp_process_t::new(container.inner().exec(&spec)?)));
         Ok(())
     })
 }
 
-/// The limits that `linux.resources` of an OCI configuration says. Rules for devices are no limits.
-fn resources(caller: Caller, json: *const c_char) -> Result<Resources, Problem> {
+/// The limits and the rules for devices that `linux.resources` of an OCI configuration says.
+fn resources(caller: Caller, json: *const c_char) -> Result<(Resources, Vec<DeviceRule>), Problem> {
     let given: LinuxResources = json::read(caller.text(json, "json")?)?;
-    if given.devices().as_ref().is_some_and(|rules| !rules.is_empty()) {
-        let why = "rules for devices cannot be changed while a container runs";
-        return Err(Problem::json("devices", why.to_string()));
-    }
-    Ok(Resources::from_oci(&given)?)
+    Ok((Resources::from_oci(&given)?, DeviceRule::all_from_oci(&given)?))
 }
 
 /// Changes limits of a pod as a whole while it runs: `json` is a `linux.resources` object of an OCI configuration, as OCI
 /// runtimes take it with `update --resources`. What it leaves out keeps its value.
 ///
 /// Ownership: the caller keeps `pod` and `json`.
-/// Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name, and for rules for devices; as
-/// `pericarp_pod_update_json`.
+/// Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name, and for rules for devices, which are a container's;
+/// as `pericarp_pod_update_json`.
 /// Threads: any.
 /// Rust: `Resources::from_oci`, `Pod::update`.
 #[unsafe(no_mangle)]
@@ -328,17 +325,24 @@ pub unsafe extern "C" fn pericarp_pod_update_oci(
     // SAFETY: the caller keeps to the conventions of the header.
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
-        caller.handle(pod, "pod")?.pod.update(&resources(caller, json)?)?;
+        let pod = caller.handle(pod, "pod")?;
+        let (limits, rules) = resources(caller, json)?;
+        if !rules.is_empty() {
+            return Err(Problem::json("devices", "rules for devices are a container's".to_string()));
+        }
+        pod.pod.update(&limits)?;
         Ok(())
     })
 }
 
-/// Changes limits of a container while it runs, as `pericarp_pod_update_oci`.
+/// Changes limits of a container while it runs, as `pericarp_pod_update_oci`, and then replaces its rules for devices, unless
+/// there are none in `json`.
 ///
 /// Ownership: the caller keeps `container` and `json`.
-/// Errors: as `pericarp_pod_update_oci`.
+/// Errors: `INVALID_SPEC` for what cgroup v2 does not have, by name; as `pericarp_container_update_json`, and nothing is
+/// changed then; as `pericarp_container_update_device_rules_json`, and the limits are changed then.
 /// Threads: any.
-/// Rust: `Resources::from_oci`, `Container::update`.
+/// Rust: `Resources::from_oci`, `Container::update`, `DeviceRule::all_from_oci`, `Container::update_device_rules`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pericarp_container_update_oci(
     container: *const pericarp_container_t,
@@ -348,7 +352,12 @@ pub unsafe extern "C" fn pericarp_container_update_oci(
     // SAFETY: the caller keeps to the conventions of the header.
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
-        caller.handle(container, "container")?.inner().update(&resources(caller, json)?)?;
+        let container = caller.handle(container, "container")?;
+        let (limits, rules) = resources(caller, json)?;
+        container.inner().update(&limits)?;
+        if !rules.is_empty() {
+            container.inner().update_device_rules(&rules)?;
+        }
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::Path;
 
+use pericarp::spec::Device;
 use pericarp::{ErrorKind, ExitStatus, Stdio};
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ crate::behaviours![
     what_is_not_there_or_wrong_is_refused,
     a_process_of_a_configuration_is_executed,
     limits_of_a_configuration_are_set,
+    rules_for_devices_of_a_configuration_are_set,
     the_features_are_told,
 ];
 
@@ -143,6 +145,16 @@ fn a_process_of_a_configuration_is_executed(world: &World) -> Outcome {
     let executed = container.exec_oci(&process, Stdio::fd(File::create(&path)?))?;
     assert_eq!(executed.wait()?, ExitStatus::Exited(4));
     assert_eq!(fs::read_to_string(path)?, "9\n/tmp\n<>\n");
+    // A capability that nobody knows is left out.
+    let mut warned = process.clone();
+    warned["capabilities"] = json!({"bounding": ["CAP_FLY"]});
+    assert_eq!(container.exec_oci(&warned, Stdio::Null)?.wait()?, ExitStatus::Exited(4));
+    // The word is the specification's, which the model of it spells differently; what it means is not to be had here.
+    let mut scheduled = process.clone();
+    scheduled["scheduler"] =
+        json!({"policy": "SCHED_OTHER", "nice": 0, "flags": ["SCHED_FLAG_RESET_ON_FORK"]});
+    let failure = world.refused(container.exec_oci(&scheduled, Stdio::Null), ErrorKind::InvalidSpec);
+    assert!(failure.message.contains("PID namespace"), "{failure}");
     let mut wrong = process.clone();
     wrong["env"] = json!(["no equals sign"]);
     world.refused(container.exec_oci(&wrong, Stdio::Null), ErrorKind::InvalidSpec);
@@ -165,6 +177,23 @@ fn limits_of_a_configuration_are_set(world: &World) -> Outcome {
     pod.update_oci(&json!({"pids": {"limit": 30}}))?;
     let max = |below: &str| fs::read_to_string(format!("{}{below}/pids.max", pod.cgroup_path()));
     assert_eq!((max("")?.as_str(), max("/c")?.as_str()), ("30\n", "20\n"));
+    PASS
+}
+
+fn rules_for_devices_of_a_configuration_are_set(world: &World) -> Outcome {
+    let pod = world.pod("shop")?;
+    let text = "read line; (: >/log) 2>/dev/null && exit 5; exit 6";
+    let spec = script("c", text).stdin(Stdio::Pipe).device(Device::char("/log", 1, 11));
+    let rule = json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"});
+    // Without any they stay as they are.
+    for (resources, code) in [(json!({"devices": []}), 6), (json!({"devices": [rule]}), 5)] {
+        let container = started(&*pod, &spec)?;
+        container.update_device_rules(&[])?;
+        container.update_oci(&resources)?;
+        drop(container.take_stdin());
+        assert_eq!(container.wait()?, ExitStatus::Exited(code));
+        container.remove()?;
+    }
     PASS
 }
 

@@ -30,6 +30,14 @@ impl ProcessFile {
         parse(&text).map_err(|error| error.within(path.display().to_string()))
     }
 
+    /// The same for a text that is in no file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSpec`](crate::ErrorKind::InvalidSpec) with the place in the text for what is no process.
+    pub fn parse(text: &str) -> Result<ProcessFile> {
+        parse(text)
+    }
+
     /// What it says.
     pub fn process(&self) -> &Process {
         &self.process

@@ -8,8 +8,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, UNIX_EPOCH};
 
-use pericarp::oci_spec::runtime::{LinuxResources, Process as OciProcess};
+use pericarp::oci_spec::runtime::LinuxResources;
 use pericarp::spec::kubernetes::Resize;
+use pericarp::spec::oci::ProcessFile;
 use pericarp::spec::{
     DeviceRule, IdMappings, IpcObjects, MessageQueueSpec, NamespaceMode, PidMode, SemaphoreSetSpec,
     SharedMemorySpec, ShmObjectSpec, SysvMessageQueueSpec,
@@ -48,9 +49,9 @@ fn container(container: Container) -> Box<dyn ContainerApi> {
 }
 
 /// What `linux.resources` says.
-fn oci_resources(json: &Value) -> Res<Resources> {
+fn oci_resources(json: &Value) -> Res<(Resources, Vec<DeviceRule>)> {
     let given: LinuxResources = serde_json::from_value(json.clone()).expect("resources");
-    Ok(Resources::from_oci(&given)?)
+    Ok((Resources::from_oci(&given)?, DeviceRule::all_from_oci(&given)?))
 }
 
 impl NodeApi for Node {
@@ -202,7 +203,9 @@ impl PodApi for Pod {
     }
 
     fn update_oci(&self, resources: &Value) -> Res<()> {
-        Ok(self.update(&oci_resources(resources)?)?)
+        let (limits, rules) = oci_resources(resources)?;
+        assert!(rules.is_empty(), "they are a container's");
+        Ok(self.update(&limits)?)
     }
 
     fn id_mappings(&self) -> Option<IdMappings> {
@@ -474,8 +477,8 @@ impl ContainerApi for Container {
     }
 
     fn exec_oci(&self, process: &Value, stdout: Stdio) -> Res<Box<dyn ProcessApi>> {
-        let process: OciProcess = serde_json::from_value(process.clone()).expect("a process");
-        Ok(Box::new(self.exec(&ExecSpec::from_oci(&process)?.stdout(stdout))?))
+        let process = ProcessFile::parse(&process.to_string())?;
+        Ok(Box::new(self.exec(&process.spec()?.stdout(stdout))?))
     }
 
     fn update(&self, resources: &Resources) -> Res<()> {
@@ -483,7 +486,12 @@ impl ContainerApi for Container {
     }
 
     fn update_oci(&self, resources: &Value) -> Res<()> {
-        Ok(self.update(&oci_resources(resources)?)?)
+        let (limits, rules) = oci_resources(resources)?;
+        self.update(&limits)?;
+        if !rules.is_empty() {
+            self.update_device_rules(&rules)?;
+        }
+        Ok(())
     }
 
     fn is_frozen(&self) -> Res<bool> {
