@@ -26,7 +26,8 @@ fn main() {
             "-Clink-arg=-nostartfiles",
             "-Clink-arg=-static",
         ])
-        .args(["-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,noexecstack"])
+        // Nobody would make relocated data read-only: without it there is one mapping less for each execve(2).
+        .args(["-Clink-arg=-Wl,--build-id=none", "-Clink-arg=-Wl,-z,noexecstack,-z,norelro"])
         .arg("-o")
         .arg(&out)
         .arg("src/init/main.rs");

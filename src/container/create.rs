@@ -1,7 +1,7 @@
 //! Making a container: all of it, or nothing and the first error.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
@@ -85,7 +85,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         pod,
         spec,
         plan,
-        cgroup: None,
+        cgroup: OnceLock::new(),
         process: None,
         twin: None,
         hooks_ran: false,
@@ -126,7 +126,7 @@ struct Attempt<'a> {
     pod: &'a Pod,
     spec: &'a ContainerSpec,
     plan: Plan,
-    cgroup: Option<Cgroup>,
+    cgroup: OnceLock<Cgroup>,
     process: Option<Child>,
     /// What takes its place in the end, in a pod with a user namespace.
     twin: Option<Child>,
@@ -139,25 +139,32 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn run(&mut self, dir: OwnedFd, at_once: bool) -> Result<Container> {
         let node = &self.pod.0.node;
-        // Kept at once: whatever fails from here on, it is removed.
-        self.cgroup = make_cgroup(self.pod, self.spec)?;
-        let cgroup = self.cgroup.as_ref();
-        let cgroup_id = cgroup.map_or(Ok(0), Cgroup::id)?;
-        // Init would stand still from birth, and this call, with the pod's lock, until somebody thaws the pod.
-        if cgroup.map_or(Ok(false), Cgroup::is_frozen)? {
-            return Err(frozen("make a container in the frozen pod", self.pod.name()));
-        }
-        self.listener = Listener::connect(self.spec)?;
-        let (stdio, mut pipes) = stdio::open(self.spec, &node.0.realm, stdio_owner(self.pod, self.spec))?;
-        let hook_state = hook_state(self.spec)?;
         let (control, inits) = Control::pair()?;
+        let hook_state = hook_state(self.spec)?;
+        let pid_mode = self.pod.context().pid_mode(self.spec).clone();
+        let mut pipes = None;
+        let own = || {
+            make_cgroup(self.pod, self.spec, &self.cgroup)?;
+            self.listener = Listener::connect(self.spec)?;
+            let owner = stdio_owner(self.pod, self.spec);
+            let (stdio, ours) = stdio::open(self.spec, &node.0.realm, owner)?;
+            pipes = Some(ours);
+            Ok(stdio)
+        };
+        let files = Files {
+            control: &control,
+            inits,
+            hook_state: hook_state.as_ref(),
+            preserved: &self.spec.preserved_fds,
+            dir: &dir,
+        };
+        let child = launch(self.pod, &mut self.plan, &pid_mode, &self.cgroup, files, own)?;
+        self.process = Some(child);
         if at_once {
             control.start()?;
         }
-        let pid_mode = self.pod.context().pid_mode(self.spec).clone();
-        let files = Files { stdio, hook_state: hook_state.as_ref(), preserved: &self.spec.preserved_fds };
-        let child = launch(self.pod, &mut self.plan, &pid_mode, cgroup, &dir, inits, files)?;
-        self.process = Some(child);
+        let mut pipes = pipes.ok_or_else(lost)?;
+        let cgroup_id = self.cgroup.get().map_or(Ok(0), Cgroup::id)?;
         // Which process stays is known only when it has entered its PID namespace.
         // And init waits until its listener was taken.
         let settles = self.plan.forks() || at_once && self.plan.listens();
@@ -280,7 +287,7 @@ impl Attempt<'_> {
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
         self.end_processes();
-        if let Some(cgroup) = &self.cgroup {
+        if let Some(cgroup) = self.cgroup.get() {
             let _ = cgroup.remove_tree();
         }
     }
@@ -314,14 +321,20 @@ fn check_node(pod: &Pod, spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-/// The cgroup, with the limits and under the rules for devices: nothing ever runs in it without them.
-fn make_cgroup(pod: &Pod, spec: &ContainerSpec) -> Result<Option<Cgroup>> {
+/// The cgroup, with the limits and under the rules for devices: nothing ever runs in it without them. It is put into its
+/// place as soon as it is there: whatever fails then, it is removed.
+fn make_cgroup(pod: &Pod, spec: &ContainerSpec, place: &OnceLock<Cgroup>) -> Result<()> {
     if !pod.0.node.0.cgroups.exists() {
-        return Ok(None);
+        return Ok(());
     }
     let guard = pod.0.node.0.cgroups.device_guard(&spec.device_rules)?;
     let resources = kubernetes::container_resources(pod, spec)?;
-    pod.cgroup()?.create_guarded(&spec.name, &resources, &guard).map(Some)
+    let made = pod.cgroup()?.create_guarded(&spec.name, &resources, &guard)?;
+    // Init would stand still from birth, and this call, with the pod's lock, until somebody thaws the pod.
+    if place.get_or_init(|| made).is_frozen()? {
+        return Err(frozen("make a container in the frozen pod", pod.name()));
+    }
+    Ok(())
 }
 
 /// What would wait for a thaw that may never come is an error instead.
@@ -341,11 +354,13 @@ fn remembered(spec: &ContainerSpec) -> ContainerSpec {
     spec
 }
 
-/// What init is given besides what the plan names.
+/// What init is given besides what the plan names, and where its container is written down.
 struct Files<'a> {
-    stdio: [Option<OwnedFd>; 3],
+    control: &'a Control,
+    inits: OwnedFd,
     hook_state: Option<&'a OwnedFd>,
     preserved: &'a [SharedFd],
+    dir: &'a OwnedFd,
 }
 
 /// The file from which hooks in the container read its state.
@@ -359,30 +374,30 @@ pub(super) fn lost() -> Error {
 }
 
 /// On a thread of its own: opens what the plan names, in the host's mount namespace and in pins, and starts init from
-/// the template.
+/// the template. Meanwhile `own` makes the cgroup and the streams on the caller's: neither needs the other.
 fn launch(
     pod: &Pod,
     plan: &mut Plan,
     pid_mode: &PidMode,
-    cgroup: Option<&Cgroup>,
-    dir: &OwnedFd,
-    inits: OwnedFd,
+    cgroup: &OnceLock<Cgroup>,
     files: Files<'_>,
+    own: impl FnOnce() -> Result<[Option<OwnedFd>; 3]>,
 ) -> Result<Child> {
     let (node, home) = (&pod.0.node, &pod.0.home);
-    node.0.realm.launch(|| {
+    node.0.realm.launch_beside(own, |stdio| {
         let mut opener = Opener::new(node, Some(pod));
-        opener.control(inits);
-        opener.listen(plan, dir)?;
         opener.preserve(plan, files.preserved)?;
-        opener.open_on_host(plan, files.stdio)?;
+        opener.control(files.inits)?;
+        opener.listen(plan, files.dir)?;
+        opener.open_on_host(plan)?;
         opener.hook_state(plan, files.hook_state)?;
         opener.open_in_pins(plan, home, pod.id())?;
         opener.map_ids(plan)?;
         plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
+        setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
+        opener.stdio(plan, stdio.get()?)?;
         let descriptors = opener.descriptors();
         let bytes = plan.encode(&descriptors)?;
-        setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let mut namespaces = CloneFlags::CLONE_NEWNS;
         // One that belongs to the pod's user namespace is made by init, when it is in that.
         if *pid_mode == PidMode::Container && !plan.enters_pid() {
@@ -391,9 +406,10 @@ fn launch(
         let launch = Launch {
             init: &node.0.init,
             plan: &bytes,
+            control: files.control,
             inherited: &descriptors,
             namespaces,
-            cgroup: cgroup.map(AsFd::as_fd),
+            cgroup: cgroup.get().map(AsFd::as_fd),
         };
         launch.spawn()
     })

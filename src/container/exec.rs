@@ -133,7 +133,8 @@ impl Attempt<'_> {
         let node = &container.pod.0.node;
         let (stdio, mut pipes) = stdio::open(spec, &node.0.realm, stdio_owner(&container.pod, spec))?;
         let (control, inits) = Control::pair()?;
-        self.process = Some(self.launch(first, cgroup, inits, stdio, &spec.preserved_fds)?);
+        let ends = (&control, inits);
+        self.process = Some(self.launch(first, cgroup, ends, stdio, &spec.preserved_fds)?);
         self.settle(&control, spec)?;
         let child = self.process.as_ref().ok_or_else(lost)?;
         let process =
@@ -213,7 +214,7 @@ impl Attempt<'_> {
         &mut self,
         first: &OwnedFd,
         cgroup: Option<&Cgroup>,
-        inits: OwnedFd,
+        (control, inits): (&Control, OwnedFd),
         stdio: [Option<OwnedFd>; 3],
         preserved: &[SharedFd],
     ) -> Result<Child> {
@@ -221,20 +222,22 @@ impl Attempt<'_> {
         let (node, home) = (&container.0.pod.0.node, &container.0.pod.0.home);
         node.0.realm.launch(|| {
             let mut opener = Opener::new(node, Some(&container.0.pod));
-            opener.control(inits);
+            opener.control(inits)?;
             opener.first_process(plan, first)?;
             opener.first_root(plan, container.pid())?;
             // Init starts in the template: even the host's mount namespace is another one.
             let foreign = foreign_namespaces(&node.0.proc, container.pid(), first)?;
             plan.resolve_joins(foreign | CloneFlags::CLONE_NEWNS);
             opener.preserve(plan, preserved)?;
-            opener.open_on_host(plan, stdio)?;
+            opener.open_on_host(plan)?;
+            opener.stdio(plan, stdio)?;
             let descriptors = opener.descriptors();
             let bytes = plan.encode(&descriptors)?;
             setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
             let launch = Launch {
                 init: &node.0.init,
                 plan: &bytes,
+                control,
                 inherited: &descriptors,
                 namespaces: CloneFlags::empty(),
                 cgroup: cgroup.map(AsFd::as_fd),

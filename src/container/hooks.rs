@@ -188,13 +188,14 @@ fn launch(node: &Node, hook: &Hook, stdin: OwnedFd, output: &OwnedFd) -> Result<
     let (control, inits) = Control::pair()?;
     let copy = || sys::fd::duplicate(output).step("duplicate", "the output of a hook");
     let mut opener = Opener::new(node, None);
-    opener.control(inits);
-    opener.open_on_host(&plan, [Some(stdin), Some(copy()?), Some(copy()?)])?;
+    opener.control(inits)?;
+    opener.stdio(&plan, [Some(stdin), Some(copy()?), Some(copy()?)])?;
     let inherited = opener.descriptors();
     let bytes = plan.encode(&inherited)?;
     let launch = Launch {
         init: &node.0.init,
         plan: &bytes,
+        control: &control,
         inherited: &inherited,
         namespaces: CloneFlags::empty(),
         cgroup: None,

@@ -51,8 +51,8 @@ impl<'a> Opener<'a> {
     }
 
     /// Init's end of the control socket: slot 0.
-    pub(crate) fn control(&mut self, fd: OwnedFd) {
-        self.open.push((0, fd));
+    pub(crate) fn control(&mut self, fd: OwnedFd) -> Result<()> {
+        self.keep(0, fd)
     }
 
     /// Keeps clear of the numbers that further open files get in init, and takes these in.
@@ -113,9 +113,19 @@ impl<'a> Opener<'a> {
         }
     }
 
-    /// Opens what is in the mount namespace of the host program; `stdio` are the three streams.
-    pub(crate) fn open_on_host(&mut self, plan: &Plan, stdio: [Option<OwnedFd>; 3]) -> Result<()> {
-        let mut stdio = stdio;
+    /// The three streams, those that the plan takes.
+    pub(crate) fn stdio(&mut self, plan: &Plan, mut stdio: [Option<OwnedFd>; 3]) -> Result<()> {
+        for (slot, source) in plan.sources.iter().enumerate() {
+            if let Source::Stdio(index) = source {
+                let stream = stdio[*index].take();
+                self.keep(slot, stream.ok_or_else(|| Error::invalid("stdio", "a stream is missing"))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what is in the mount namespace of the host program.
+    pub(crate) fn open_on_host(&mut self, plan: &Plan) -> Result<()> {
         for (slot, source) in plan.sources.iter().enumerate() {
             let fd = match source {
                 Source::Tree { path, recursive, change, spread, idmap } => {
@@ -131,10 +141,6 @@ impl<'a> Opener<'a> {
                 Source::HostDevice { path, kind, major, minor } => {
                     host_device(path, *kind, makedev((*major).into(), (*minor).into()))?
                 }
-                Source::Stdio(index) => match stdio[*index].take() {
-                    Some(fd) => fd,
-                    None => return Err(Error::invalid("stdio", "a stream is missing")),
-                },
                 Source::HostCgroups { attributes } => crate::cgroup::copy_of_host(*attributes)?,
                 Source::NamespaceAt { kind, path } => {
                     let namespace = open_namespace(*kind, path)?;

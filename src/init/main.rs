@@ -1,8 +1,8 @@
 //! Init: the program that becomes a container's first process.
 //!
-//! It is freestanding: no standard library, no allocator, no thread, no lock. It reads a plan (`wire.rs`) from a
-//! sealed file in memory, does its steps one by one, and executes the container's program; or it stays as process 1
-//! of a PID namespace that several containers share. It is told of by two arguments: the descriptor of the plan.
+//! It is freestanding: no standard library, no allocator, no thread, no lock. It reads a plan (`wire.rs`) from its
+//! control socket, does its steps one by one, and executes the container's program; or it stays as process 1 of a PID
+//! namespace that several containers share. Its one argument is the descriptor of that socket.
 //! On failure it sends the index of the step and the error number over the control socket and ends.
 //!
 //! `build.rs` compiles this file with the compiler of the library and embeds the result.
@@ -116,19 +116,20 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
     // Before anything else: nobody may look into this process, whatever PID namespace it is seen from (CVE-2016-9962).
     process::hide();
     // SAFETY: the kernel puts the count and as many pointers to strings there.
-    let plan_fd = unsafe { if *stack == 2 { parse(*stack.add(2) as *const u8) } else { -1 } };
+    let control = unsafe { if *stack == 2 { parse(*stack.add(2) as *const u8) } else { -1 } };
     // SAFETY: there is one thread, and this is the only place where the two are borrowed.
     let (state, buffer) = unsafe { (&mut *(&raw mut STATE), &mut *(&raw mut PLAN)) };
     if let Err(failure) = prepare_process() {
         process::report(state, &failure);
         sys::exit(process::EXIT_FAILURE);
     }
-    process::occupy_standard_streams(plan_fd);
-    let length = read_all(plan_fd, buffer);
-    sys::close(plan_fd);
-    let outcome = match Plan::decode(&buffer[..length]) {
-        Ok(plan) => run(state, plan),
-        Err(malformed) => Err(malformed.into()),
+    process::occupy_standard_streams(control);
+    let outcome = match state.store(wire::CONTROL, control as usize).and_then(|()| receive(control, buffer)) {
+        Ok(length) => match Plan::decode(&buffer[..length]) {
+            Ok(plan) => run(state, plan),
+            Err(malformed) => Err(malformed.into()),
+        },
+        Err(failure) => Err(failure),
     };
     if let Err(failure) = outcome {
         process::report(state, &failure);
@@ -147,6 +148,27 @@ unsafe fn parse(mut digits: *const u8) -> i32 {
         }
         // SAFETY: the last byte was not the NUL.
         digits = unsafe { digits.add(1) };
+    }
+}
+
+/// The plan is the first message, or in a file that the first message tells of.
+fn receive(control: i32, buffer: &mut [u8]) -> Done<usize> {
+    loop {
+        match syscall!(nr::RECVFROM, control, buffer.as_mut_ptr(), buffer.len()) {
+            Err(sys::EINTR) => {}
+            Err(errno) => return Err(errno).within(wire::CALL_RECV),
+            Ok(length) => {
+                let word = |at: usize| buffer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+                return match [0, 4].map(|at| word(at).map(u32::from_le_bytes)) {
+                    [Some(wire::MSG_PLAN_IN_FILE), Some(file)] if length == 12 => {
+                        let length = read_all(file as i32, buffer);
+                        sys::close(file as i32);
+                        Ok(length)
+                    }
+                    _ => Ok(length),
+                };
+            }
+        }
     }
 }
 

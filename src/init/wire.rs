@@ -53,6 +53,8 @@ pub const MSG_FD: u32 = 3;
 pub const MSG_START: u32 = 4;
 /// Init waits for hooks.
 pub const MSG_PAUSED: u32 = 5;
+/// To init, in place of the plan: it is in the sealed file of that number, since it is too large for a message.
+pub const MSG_PLAN_IN_FILE: u32 = 6;
 /// The listener of the filter is open: its number in init.
 pub const MSG_LISTENER: u32 = 40;
 /// The message to init that the library has a copy of it.

@@ -16,7 +16,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spawn::{InitImage, make_own_user_namespace};
 use crate::spec::{IdMapping, IdMappings, PidMode, PodSpec, user};
 use crate::sys::namespace::Kind;
-use crate::sys::{thread, worker};
+use crate::sys::thread::{self, Awaited};
+use crate::sys::worker;
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -137,6 +138,22 @@ impl Realm {
                 worker::run_for_children(namespace.as_fd(), || own_mounts().and_then(|()| work()))
             }
             _ => thread::run(work),
+        }
+    }
+
+    /// The same; `own` is done on the caller's thread meanwhile, where that is possible, and `work` takes what it makes.
+    pub(crate) fn launch_beside<P: Send, T: Send>(
+        &self,
+        own: impl FnOnce() -> Result<P>,
+        work: impl FnOnce(Awaited<P>) -> Result<T> + Send,
+    ) -> Result<T> {
+        match self {
+            // The thread that would wait for a worker stands still.
+            Realm::Own { .. } => {
+                let made = own()?;
+                self.launch(|| work(made.into()))
+            }
+            _ => thread::run_beside(own, work),
         }
     }
 

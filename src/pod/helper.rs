@@ -37,8 +37,14 @@ impl Helper {
         }
         let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
         let bytes = plan.encode(&descriptors)?;
-        let launch =
-            Launch { init: &node.0.init, plan: &bytes, inherited: &descriptors, namespaces, cgroup: None };
+        let launch = Launch {
+            init: &node.0.init,
+            plan: &bytes,
+            control: &control,
+            inherited: &descriptors,
+            namespaces,
+            cgroup: None,
+        };
         let mut helper = Helper { child: launch.spawn()?, control, plan, file: None };
         // Init's end is init's alone: its end is the end of file.
         drop(files);

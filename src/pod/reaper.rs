@@ -47,13 +47,14 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
     let (control, inits) = Control::pair()?;
     let mut child: Child = node.0.realm.launch(|| {
         let mut opener = Opener::new(node, None);
-        opener.control(inits);
+        opener.control(inits)?;
         opener.open_in_pins(&plan, home, id)?;
         let bytes = plan.encode(&opener.descriptors())?;
         setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let launch = Launch {
             init: &node.0.init,
             plan: &bytes,
+            control: &control,
             inherited: &opener.descriptors(),
             namespaces,
             cgroup: Some(cgroup.as_fd()),

@@ -52,20 +52,43 @@ impl Control {
         Ok((Control(ours), inits))
     }
 
+    /// Gives init its plan, which it reads as soon as it runs: the first message, before any other. A plan that is too
+    /// large for one comes back as a sealed file, which init must find open under the same number.
+    ///
+    /// A message costs init's start some 80 us less than a file in memory, whose pages are made for it alone.
+    pub(super) fn plan(&self, plan: &[u8]) -> Result<Option<OwnedFd>> {
+        const MOST: usize = 64 << 10;
+        if plan.len() <= MOST {
+            match self.send_bytes(plan) {
+                // Whoever runs the machine may have made the buffers of sockets small (net.core.wmem_default).
+                Err(Errno::EMSGSIZE | Errno::ENOBUFS) => {}
+                result => return result.map(|()| None).step("hand over", "the plan of init"),
+            }
+        }
+        let file = sys::fd::sealed_memfd(c"pericarp-plan", plan, false)
+            .and_then(sys::fd::clear_of_stdio)
+            .step("make", "the plan of init")?;
+        self.send([wire::MSG_PLAN_IN_FILE, file.as_raw_fd() as u32, 0]).step("hand over", "the plan of init")?;
+        Ok(Some(file))
+    }
+
     /// Lets init go on from the barrier, or when hooks have run.
     pub(crate) fn start(&self) -> Result<()> {
-        self.send(wire::MSG_START).step("tell", "init to start")
+        self.send([wire::MSG_START, 0, 0]).step("tell", "init to start")
     }
 
     /// Lets init go on after its listener was taken.
     pub(crate) fn listener_taken(&self) -> Result<()> {
-        self.send(wire::MSG_LISTENER_TAKEN).step("tell", "init that its seccomp listener was taken")
+        self.send([wire::MSG_LISTENER_TAKEN, 0, 0]).step("tell", "init that its seccomp listener was taken")
     }
 
-    fn send(&self, word: u32) -> sys::Result<()> {
-        let message: Vec<u8> = [word, 0, 0].iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&message)], &[], MsgFlags::MSG_NOSIGNAL, None)
-            .map(drop)
+    fn send(&self, words: [u32; 3]) -> sys::Result<()> {
+        let message: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        self.send_bytes(&message)
+    }
+
+    fn send_bytes(&self, message: &[u8]) -> sys::Result<()> {
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], &[], MsgFlags::MSG_NOSIGNAL, None).map(drop)
     }
 
     /// The descriptors that are in what is still to be read, up to the end of file or until nothing came for a while.

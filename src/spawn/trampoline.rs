@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
+use super::control::Control;
 use super::image::InitImage;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::sys::{self, pidfd, thread, worker};
 
 /// Room for the child's few frames.
@@ -43,9 +44,11 @@ struct CloneArgs {
 /// A process to be: init, with these files, in these new namespaces and this cgroup.
 pub(crate) struct Launch<'a> {
     pub(crate) init: &'a InitImage,
-    /// The encoded plan: init gets it in a sealed file in memory.
+    /// The encoded plan.
     pub(crate) plan: &'a [u8],
-    /// What init finds open besides the plan, under the same numbers.
+    /// The library's end of the socket by which init gets it.
+    pub(crate) control: &'a Control,
+    /// What init finds open, under the same numbers; its end of that socket first.
     pub(crate) inherited: &'a [RawFd],
     /// Namespaces that are new for it.
     pub(crate) namespaces: CloneFlags,
@@ -89,15 +92,12 @@ struct Task<'a> {
 impl Launch<'_> {
     /// Makes the process from the calling library thread, whose mount namespace it copies.
     pub(crate) fn spawn(self) -> Result<Child> {
-        let memory = sys::fd::sealed_memfd(c"pericarp-plan", self.plan, false)
-            .and_then(sys::fd::clear_of_stdio)
-            .step("make", "the plan of init")?;
-        let plan = CString::new(memory.as_raw_fd().to_string()).expect("digits have no NUL");
-        let argv = [c"pericarp-init".as_ptr(), plan.as_ptr(), std::ptr::null()];
+        let file = self.control.plan(self.plan)?;
+        let inits = CString::new(self.inherited[0].to_string()).expect("digits have no NUL");
+        let argv = [c"pericarp-init".as_ptr(), inits.as_ptr(), std::ptr::null()];
         let envp = [std::ptr::null()];
-        let mut keep = Vec::with_capacity(self.inherited.len() + 1);
-        keep.push(memory.as_raw_fd());
-        keep.extend_from_slice(self.inherited);
+        let mut keep = self.inherited.to_vec();
+        keep.extend(file.as_ref().map(AsRawFd::as_raw_fd));
         let task = Task {
             init: self.init.as_fd().as_raw_fd(),
             keep: &keep,

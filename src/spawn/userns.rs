@@ -57,6 +57,7 @@ pub(super) fn make_with(
         let launch = Launch {
             init,
             plan: &plan(inits.as_raw_fd(), operations),
+            control: &control,
             inherited: &[inits.as_raw_fd()],
             namespaces: CloneFlags::CLONE_NEWUSER,
             cgroup: None,

@@ -4,6 +4,8 @@
     reason = "threads are made by pthread_create, and blocking every signal, also glibc's own, needs the raw call"
 )]
 
+use std::sync::mpsc::{Receiver, sync_channel};
+
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
@@ -27,6 +29,50 @@ pub(crate) fn run<T: Send, W: FnOnce() -> Result<T> + Send>(work: W) -> Result<T
         return worker::nested(work);
     }
     beside(work, || ()).0
+}
+
+/// What another thread is making.
+pub(crate) struct Awaited<P>(Receiver<P>);
+
+impl<P> Awaited<P> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// When the other one has failed; its own error is the one that is told.
+    pub(crate) fn get(self) -> Result<P> {
+        self.0.recv().map_err(|_| Error::new(ErrorKind::System, "prepare").on("the work of a library thread"))
+    }
+}
+
+impl<P> From<P> for Awaited<P> {
+    fn from(there: P) -> Self {
+        let (give, take) = sync_channel(1);
+        let _ = give.send(there);
+        Awaited(take)
+    }
+}
+
+/// Runs `work` on a library thread, which takes what `own` makes on the caller's thread meanwhile. Both have ended when it
+/// returns; where both fail, the error is that of `own`.
+pub(crate) fn run_beside<P: Send, T: Send>(
+    own: impl FnOnce() -> Result<P>,
+    work: impl FnOnce(Awaited<P>) -> Result<T> + Send,
+) -> Result<T> {
+    if worker::is_running() {
+        let there = own()?;
+        return worker::nested(|| work(there.into()));
+    }
+    let (give, take) = sync_channel(1);
+    let (result, own) = beside(
+        || work(Awaited(take)),
+        || {
+            own().map(|made| {
+                // Who has failed before does not want it any more.
+                let _ = give.send(made);
+            })
+        },
+    );
+    own.and(result)
 }
 
 /// Runs `work` on a thread as [`run`] does, and `own` on the caller's meanwhile. Both have ended when it returns.
