@@ -65,7 +65,8 @@ pub(crate) fn run_beside<P: Send, T: Send>(
     let (give, take) = sync_channel(1);
     let (result, own) = beside(
         || work(Awaited(take)),
-        || {
+        // With `give` in it, so that nobody waits for what has failed.
+        move || {
             own().map(|made| {
                 // Who has failed before does not want it any more.
                 let _ = give.send(made);
@@ -208,6 +209,24 @@ mod tests {
         let error = share(2, &work).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EIO));
         assert_eq!(ended.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn what_the_caller_makes_is_taken_and_its_error_is_told_first() {
+        let made = run_beside(|| Ok(20), |awaited| Ok(awaited.get()? + 3));
+        assert_eq!(made.unwrap(), 23);
+        let eio = || Error::system(Errno::EIO, "read").on("a file");
+        let error = run_beside(|| Err::<u32, _>(eio()), |awaited| awaited.get()).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::EIO));
+        // Who does not wait for it ends, too, and what was made is dropped.
+        let enomem = || Error::system(Errno::ENOMEM, "read").on("a file");
+        let error = run_beside(|| Ok(20), |_| Err::<u32, _>(enomem())).unwrap_err();
+        assert_eq!(error.errno(), Some(libc::ENOMEM));
+        let panic = std::panic::catch_unwind(|| {
+            let own = || -> Result<u32> { panic!("on purpose") };
+            run_beside(own, |awaited| awaited.get())
+        });
+        assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"on purpose"));
     }
 
     #[test]
