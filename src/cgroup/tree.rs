@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
+use nix::fcntl::AtFlags;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::controller::{Controller, ControllerSet};
 use super::devices::{DeviceGuard, Guards};
@@ -14,7 +16,7 @@ use super::group::Cgroup;
 use super::lack::Controls;
 use super::mounts::{open_cgroup2, open_cgroup2_dir};
 use super::parent::{CgroupParent, components};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spec::{DeviceRule, Resources};
 
 /// The cgroup of a node. Dropping it closes its descriptor and does nothing else.
@@ -82,6 +84,11 @@ impl Tree {
             (child, made) = make_or_open(&dir, name)?;
             dir = Arc::new(child);
             controls = controls.enable_in(&dir)?;
+        }
+        if !root {
+            // Nothing was made where everything is there already, and root's: pods could not be made below it.
+            faccessat(&*dir, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
+                .step("make cgroups in", dir.path().display())?;
         }
         let controllers = controls.enabled();
         dir.set_subtree(Arc::new(controls));

@@ -68,7 +68,8 @@ impl Control {
         let file = sys::fd::sealed_memfd(c"pericarp-plan", plan, false)
             .and_then(sys::fd::clear_of_stdio)
             .step("make", "the plan of init")?;
-        self.send([wire::MSG_PLAN_IN_FILE, file.as_raw_fd() as u32, 0]).step("hand over", "the plan of init")?;
+        self.send([wire::MSG_PLAN_IN_FILE, file.as_raw_fd() as u32, 0])
+            .step("hand over", "the plan of init")?;
         Ok(Some(file))
     }
 
@@ -88,7 +89,8 @@ impl Control {
     }
 
     fn send_bytes(&self, message: &[u8]) -> sys::Result<()> {
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], &[], MsgFlags::MSG_NOSIGNAL, None).map(drop)
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], &[], MsgFlags::MSG_NOSIGNAL, None)
+            .map(drop)
     }
 
     /// The descriptors that are in what is still to be read, up to the end of file or until nothing came for a while.

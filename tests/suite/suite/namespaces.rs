@@ -220,10 +220,12 @@ fn the_hosts_ipc_comes_with_its_shared_memory_and_queues() -> Outcome {
     assert_eq!(read?.1, "of the host\n");
 
     // The host's queues are seen in /dev/mqueue, whether or not the host has them mounted anywhere.
-    use nix::mqueue::{MQ_OFlag, mq_close, mq_open, mq_unlink};
+    use nix::mqueue::{MQ_OFlag, MqAttr, mq_close, mq_open, mq_unlink};
     let queue = format!("/{name}");
     let flags = MQ_OFlag::O_CREAT | MQ_OFlag::O_EXCL | MQ_OFlag::O_RDWR;
-    let open = mq_open(queue.as_str(), flags, nix::sys::stat::Mode::S_IRUSR, None)?;
+    // Without attributes nix does not pass the mode on either.
+    let attributes = MqAttr::new(0, 1, 64, 0);
+    let open = mq_open(queue.as_str(), flags, nix::sys::stat::Mode::S_IRUSR, Some(&attributes))?;
     let list = output(&pod, script("c", "ls /dev/mqueue"));
     mq_unlink(queue.as_str())?;
     mq_close(open)?;

@@ -201,6 +201,13 @@ fn refused() {
     // The usual cgroup is root's.
     let usual = options().cgroup_parent(CgroupParent::default());
     says(Node::open(&usual).expect_err("not root's"), ErrorKind::PermissionDenied, &["CgroupParent::None"]);
+    // So is one that is there: mutation: without the look at its permissions in `Tree::open_as` the node was opened.
+    let table = fs::read_to_string("/proc/self/mounts").expect("read the mount table");
+    let top =
+        table.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup2 is mounted");
+    let top = PathBuf::from(top.split(' ').nth(1).expect("a path"));
+    let there = options().cgroup_parent(CgroupParent::Path(top));
+    says(Node::open(&there).expect_err("root's"), ErrorKind::PermissionDenied, &["CgroupParent::None"]);
     let node = node();
     let persistent = node.create_pod(&PodSpec::new("mine")).expect_err("nothing keeps it");
     says(persistent, ErrorKind::Unsupported, &["outlives", "say ephemeral"]);
@@ -223,7 +230,9 @@ fn refused() {
     let disk = Device::block("/dev/disk", 8, 0);
     says(create(script("disk", "true").device(disk)), ErrorKind::Unsupported, &["/dev/disk", "source"]);
     let rule = DeviceRule::deny(DeviceRuleKind::All, None, None, DeviceAccess::READ);
-    says(create(script("rule", "true").device_rule(rule)), ErrorKind::Unsupported, &["deviceRules"]);
+    let zero = Device::char("/dev/other", 1, 5).source("/dev/zero");
+    let denied = script("rule", "true").device(zero).device_rule(rule);
+    says(create(denied), ErrorKind::Unsupported, &["/dev/other", "deviceRules"]);
     let tracer = Security::default().capabilities(Capabilities::default().with(Capability::CAP_SYS_PTRACE));
     says(
         create(script("tracer", "true").security(tracer)),

@@ -451,7 +451,7 @@ fn an_ordinary_user_is_told_what_is_missing() -> Outcome {
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        text.starts_with("PermissionDenied ") && text.contains("root of the machine"),
+        text.starts_with("PermissionDenied ") && text.contains("takes root") && text.contains("for_user"),
         "{text} {output:?}"
     );
     assert!(!state_dir.exists());
