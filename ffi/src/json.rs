@@ -9,7 +9,17 @@ use crate::error::Problem;
 
 /// Reads a specification. An error names the place in it ("namespaces.network") as well as line and column.
 pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    let text = no_array(text)?;
+    parse(no_array(text)?)
+}
+
+/// Reads a list of specifications.
+pub(crate) fn read_list<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Problem> {
+    // Each of them an object, for the same reason.
+    parse::<Vec<Map<String, Value>>>(text)?;
+    parse(text)
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let place = error.path().iter().next().map(|_| error.path().to_string()).unwrap_or_default();

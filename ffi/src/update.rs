@@ -124,7 +124,7 @@ pub unsafe extern "C" fn pericarp_container_update_device_rules_json(
     let caller = unsafe { Caller::trust() };
     caller.entry(err, || {
         let container = caller.handle(container, "container")?;
-        let rules: Vec<DeviceRule> = json::read(caller.text(json, "json")?)?;
+        let rules: Vec<DeviceRule> = json::read_list(caller.text(json, "json")?)?;
         container.container.update_device_rules(&rules)?;
         Ok(())
     })

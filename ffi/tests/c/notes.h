@@ -97,7 +97,8 @@ static void note_thread(struct notes *notes, pid_t thread)
     stream = fopen(path, "re");
     CHECK(stream != NULL);
     while (fgets(line, sizeof line, stream) != NULL)
-        if (strncmp(line, "Sig", 3) == 0 || strncmp(line, "Cap", 3) == 0 || strncmp(line, "Umask", 5) == 0)
+        /* How many signals are queued is told of all programs of the user together. */
+        if ((strncmp(line, "Sig", 3) == 0 && strncmp(line, "SigQ", 4) != 0) || strncmp(line, "Cap", 3) == 0 || strncmp(line, "Umask", 5) == 0)
             NOTE(notes, "%s: %s", path, line);
     fclose(stream);
 }

@@ -230,7 +230,7 @@ fn wrong_pods() -> Vec<Change<PodSpec>> {
         "sysctls[\"kernel.core_pattern\"]" => drop(spec.sysctls.insert("kernel.core_pattern".into(), "x".into()));
         "sysctls[\"net.ipv4.ip_forward\"]" => drop(spec.sysctls.insert("net.ipv4.ip_forward".into(), "".into()));
         "sysctls[\"net.ipv4.ip_forward\"]" => drop(spec.sysctls.insert("net.ipv4.ip_forward".into(), "1\n2".into()));
-        "sysctls[\"net/ipv4/ip_forward\"]" => drop(spec.sysctls.insert("net/ipv4/ip_forward".into(), "1".into()));
+        "sysctls[\"net/../kernel/hostname\"]" => drop(spec.sysctls.insert("net/../kernel/hostname".into(), "1".into()));
         "sysctls[\"net.ipv4.ip_forward\"]" => {
             spec.namespaces.network = NamespaceMode::Host;
             spec.sysctls.insert("net.ipv4.ip_forward".into(), "1".into());

@@ -103,12 +103,16 @@ impl NodeApi for Node {
 
     fn recover(&self) -> Res<Value> {
         let recovery = self.recover()?;
+        let unsettled = recovery.resizes_unsettled.iter().map(|(id, why)| json!({ "pod": id, "error": why }));
         Ok(json!({
             "adopted": recovery.adopted,
             "removed": recovery.removed,
             "removedContainers": recovery.removed_containers,
             "foreign": recovery.foreign,
             "busy": recovery.busy,
+            "resizesTakenBack": recovery.resizes_taken_back,
+            "resizesFinished": recovery.resizes_finished,
+            "resizesUnsettled": unsettled.collect::<Value>(),
         }))
     }
 
