@@ -56,9 +56,10 @@
  * demands, properties that nobody knows are no errors.
  *
  * **Threads.** Any thread may call any function with any handle at the same time, and a thread may end at any time
- * outside of a call. Nothing depends on which thread calls. No function calls back into the program.
+ * outside of a call. Nothing depends on which thread calls. No function calls back into the program, but for messages
+ * where it has asked for them.
  *
- * **Logs.** The library writes none, so there is no hook for them.
+ * **Logs.** The library writes none. A program that wants to hear of its work sets a callback (`pericarp_log_set`).
  */
 
 #ifndef PERICARP_H
@@ -353,6 +354,36 @@
  * All processes stall at once.
  */
 #define PERICARP_PRESSURE_FULL 2
+
+/**
+ * No messages.
+ */
+#define PERICARP_LOG_OFF 0
+
+/**
+ * Nothing is told at this level yet: errors are what calls return.
+ */
+#define PERICARP_LOG_ERROR 1
+
+/**
+ * Failures that no call returns, since another error matters more, and what `pericarp_node_recover` has found broken.
+ */
+#define PERICARP_LOG_WARN 2
+
+/**
+ * Pods and containers were made, started, ended and removed.
+ */
+#define PERICARP_LOG_INFO 3
+
+/**
+ * Programs were executed in containers.
+ */
+#define PERICARP_LOG_DEBUG 4
+
+/**
+ * Nothing is told at this level yet.
+ */
+#define PERICARP_LOG_TRACE 5
 
 /**
  * An OCI configuration (runtime-spec 1.0 to 1.3) that was read once, for the pod and the container of it. It never
@@ -856,6 +887,16 @@ typedef struct {
     char container[64];
 } pericarp_event_t;
 
+/**
+ * What is called for each message: with its level, one of the `PERICARP_LOG_` constants; the part of the library that it
+ * comes from ("pericarp::pod"), and the text, both valid during the call; and `data`. The text has no end of line at its
+ * end, and more lines than one only where it quotes what a hook wrote.
+ */
+typedef void (*pericarp_log_callback_t)(uint32_t level,
+                                        const char *target,
+                                        const char *message,
+                                        void *data);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -956,9 +997,9 @@ uint32_t pericarp_version_number(void);
 /**
  * Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s JSON),
  * "events", "exec", "explain", "fanout", "freeze", "id-ranges" (`id_ranges` of a node's options), "ipc-mqueue",
- * "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "oci" (pods and containers from OCI
- * configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal", "update",
- * "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
+ * "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "log", "oci" (pods and containers from
+ * OCI configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal",
+ * "update", "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
  * answered with 0. What this machine's kernel can do is another question, which the errors of the calls answer.
  *
  * Ownership: the caller keeps `name`.
@@ -2769,6 +2810,27 @@ int pericarp_pod_kill(const pericarp_pod_t *pod,
  * Rust: `Pod::is_frozen`.
  */
 int pericarp_pod_is_frozen(const pericarp_pod_t *pod, int *out_frozen, pericarp_error_t **err);
+
+/**
+ * Sets what is called for messages of the library up to `level`, one of the `PERICARP_LOG_` constants, in place of what
+ * was set before: the process has one. NULL as `callback`, which may be NULL, removes it. Without one the library tells
+ * nothing, and it never writes anything itself. No message has arguments, environment or the sources of mounts.
+ *
+ * The callback is called on whatever thread calls the library, on several at the same time, and before that call returns.
+ * It must not unwind, longjmp(3) or end the thread, and it must not call the library: locks on a pod may be held, which
+ * the call could wait for. In it this function fails, and what other functions have to tell is lost.
+ *
+ * Ownership: `callback` and `data`, which may be NULL and is handed on as it is, stay the caller's. When the function has
+ * returned, those of before are in use no more, on no thread: it waits for callbacks that are running.
+ * Errors: `INVALID_ARGUMENT` for another level; `WRONG_STATE` when it is called in the callback, or when the process has
+ * another logger of the Rust crate `log` that this library is linked with, as a Rust program may: messages go there.
+ * Threads: any.
+ * Rust: a logger of the crate `log`.
+ */
+int pericarp_log_set(uint32_t level,
+                     pericarp_log_callback_t callback,
+                     void *data,
+                     pericarp_error_t **err);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -28,6 +28,20 @@
 //! takes every child's status with `waitpid(-1)`, or ignores `SIGCHLD`, loses exit statuses on kernels before 6.15;
 //! the library then says so ([`ErrorKind::StatusLost`]) and never hangs.
 //!
+//! # Logs
+//!
+//! The library tells the [`log`](https://docs.rs/log) facade what it does, and writes nothing: without a logger that the
+//! host installs nothing comes of it. Targets are `pericarp::node`, `pericarp::pod` and `pericarp::container`.
+//!
+//! - `info`: a pod was made or removed; a container was made, started, ended or removed, with its name and its pod's.
+//!   Containers that end with the removal of their pod go without words of their own.
+//! - `warn`: failures that no call returns, since another error matters more: of taking back what was half made, and of
+//!   hooks after the first that failed (with what the hook wrote, as in errors); and what [`Node::recover`] has found broken.
+//! - `debug`: a program was executed in a container.
+//!
+//! No message has arguments, environment or the sources of mounts. A logger is called on the thread that calls the library,
+//! which may hold locks on the pod then: it must not call the library itself.
+//!
 //! # Features
 //!
 //! `tokio`: the events of a pod as a stream (`Events::into_stream`). Off by default; it brings tokio's reactor as a
@@ -49,6 +63,7 @@ mod fanout;
 #[doc(hidden)]
 pub mod fuzzing;
 mod init;
+mod logs;
 mod node;
 mod pod;
 mod spawn;

@@ -94,6 +94,11 @@ impl Problem {
         Self::call(PERICARP_ERROR_NOT_FOUND, libc::ENOENT, step, subject, detail)
     }
 
+    /// The call makes no sense as things are.
+    pub(crate) fn wrong_state(step: &'static str, subject: &str, detail: &'static str) -> Self {
+        Self::call(PERICARP_ERROR_WRONG_STATE, libc::EBUSY, step, subject, detail)
+    }
+
     /// A failed system call of this crate's own.
     pub(crate) fn system(error: std::io::Error, step: &'static str, subject: &str) -> Self {
         let number = error.raw_os_error().unwrap_or(libc::EIO);

@@ -44,9 +44,10 @@
 //! demands, properties that nobody knows are no errors.
 //!
 //! **Threads.** Any thread may call any function with any handle at the same time, and a thread may end at any time
-//! outside of a call. Nothing depends on which thread calls. No function calls back into the program.
+//! outside of a call. Nothing depends on which thread calls. No function calls back into the program, but for messages
+//! where it has asked for them.
 //!
-//! **Logs.** The library writes none, so there is no hook for them.
+//! **Logs.** The library writes none. A program that wants to hear of its work sets a callback (`pericarp_log_set`).
 
 #![allow(non_camel_case_types, reason = "the names are those of the C types")]
 #![allow(clippy::missing_safety_doc, reason = "the conventions above say it for all functions")]
@@ -63,6 +64,7 @@ mod handle;
 mod ipc;
 mod json;
 mod kubernetes;
+mod log;
 mod node;
 mod oci;
 mod pod;
@@ -85,6 +87,7 @@ pub use fanout::*;
 pub use handle::*;
 pub use ipc::*;
 pub use kubernetes::*;
+pub use log::*;
 pub use node::*;
 pub use oci::*;
 pub use pod::*;

@@ -33,6 +33,7 @@ const FEATURES: &[&str] = &[
     "ipc-shm",
     "ipc-sysv",
     "kubernetes",
+    "log",
     "oci",
     "pod-json",
     "recover",
@@ -72,9 +73,9 @@ pub extern "C" fn pericarp_version_number() -> u32 {
 
 /// Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s JSON),
 /// "events", "exec", "explain", "fanout", "freeze", "id-ranges" (`id_ranges` of a node's options), "ipc-mqueue",
-/// "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "oci" (pods and containers from OCI
-/// configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal", "update",
-/// "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
+/// "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "log", "oci" (pods and containers from
+/// OCI configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal",
+/// "update", "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
 /// answered with 0. What this machine's kernel can do is another question, which the errors of the calls answer.
 ///
 /// Ownership: the caller keeps `name`.
@@ -117,6 +118,7 @@ mod tests {
             "kubernetes",
             &["pericarp_kubernetes_explain(", "pericarp_node_capacity(", "const char *admission;"],
         ),
+        ("log", &["pericarp_log_set("]),
         (
             "oci",
             &["pericarp_bundle_open(", "pericarp_node_create_pod_oci(", "pericarp_pod_create_container_oci("],

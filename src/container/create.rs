@@ -17,12 +17,21 @@ use super::stdio;
 use super::{Container, ExitStatus, Inner, Started, Terminal};
 use crate::cgroup::{Cgroup, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::logs;
 use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
 use crate::pod::{Pod, journal, kubernetes};
 use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
 use crate::sys;
+
+/// The step in the words of a warning.
+const UNDO: &str = "take back what was half made";
+
+/// Which container, in the words of a log.
+pub(super) fn words(pod: &Pod, spec: &ContainerSpec) -> String {
+    format!("container {:?} of {}", spec.name, pod.words())
+}
 
 /// Makes a container of a pod, up to the barrier before its program.
 pub(crate) fn create(pod: &Pod, spec: &ContainerSpec) -> Result<Container> {
@@ -99,13 +108,24 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         Ok(own)
     });
     match admitted.and_then(|own| attempt.run(own, at_once)) {
-        Ok(container) => Ok(container),
+        Ok(container) => {
+            drop(dir);
+            let words = container.words();
+            log::info!(target: logs::CONTAINER, "{words} was made, as process {}", container.pid());
+            if at_once {
+                log::info!(target: logs::CONTAINER, "{words} was started");
+            }
+            Ok(container)
+        }
         Err(error) => {
-            attempt.undo();
-            let _ = node::remove_tree(&dir, &path);
+            let of = words(pod, spec);
+            attempt.undo(&of);
+            let removed = node::remove_tree(&dir, &path);
+            logs::swallowed(logs::CONTAINER, &of, UNDO, removed);
             if attempt.hooks_ran {
                 // The creation's own error is the one to tell.
-                let _ = Hooks { pod, spec }.poststop();
+                let poststop = Hooks { pod, spec }.poststop();
+                logs::swallowed(logs::CONTAINER, &of, "run the hooks of its end", poststop);
             }
             Err(error)
         }
@@ -283,12 +303,12 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
+    /// Takes back all that was made. Errors here are told to a logger alone: the first error is the one that matters, and
     /// `Node::recover` finds what is left.
-    fn undo(&mut self) {
+    fn undo(&mut self, of: &str) {
         self.end_processes();
         if let Some(cgroup) = self.cgroup.get() {
-            let _ = cgroup.remove_tree();
+            logs::swallowed(logs::CONTAINER, of, UNDO, cgroup.remove_tree());
         }
     }
 }

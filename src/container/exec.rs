@@ -20,6 +20,7 @@ use super::{Container, Terminal, exit};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::init::wire;
+use crate::logs;
 use crate::node::Proc;
 use crate::pod::state::ProcessRef;
 use crate::spawn::{Child, Control, Launch, Message};
@@ -39,7 +40,10 @@ impl Container {
     /// `Exec` when the program cannot be executed, with the reason; `InvalidSpec`; `WrongState` when the container has
     /// ended, is frozen, or is still being made by another program. One that was not started yet is none.
     pub fn exec(&self, spec: &ExecSpec) -> Result<Process> {
-        self.try_exec(spec).map_err(|error| {
+        let executed = self.try_exec(spec).inspect(|process| {
+            log::debug!(target: logs::CONTAINER, "{}: process {} was executed in it", self.words(), process.pid());
+        });
+        executed.map_err(|error| {
             let program = spec.args.first().map_or("", String::as_str);
             error.within(format!(
                 "execute {program:?} in container {:?} of pod {}",

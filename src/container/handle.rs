@@ -15,6 +15,7 @@ use super::stdio::Pipes;
 use super::terminal::Terminal;
 use crate::cgroup::{Cgroup, MemoryCounts, no_cgroups};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::logs;
 use crate::node;
 use crate::pod::Pod;
 use crate::pod::journal::{self, Ended};
@@ -159,7 +160,17 @@ impl Container {
     /// frozen, or in a program that did not make the container, unless that is [detached](ContainerSpec::detached);
     /// `Hook` when a [`poststart`](crate::spec::Hooks::poststart) hook failed: the program runs nevertheless.
     pub fn start(&self) -> Result<()> {
-        self.try_start().map_err(|error| self.error("start", error))
+        let started = self.try_start();
+        // A hook that failed afterwards leaves it running.
+        if started.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::Hook) {
+            log::info!(target: logs::CONTAINER, "{} was started", self.words());
+        }
+        started.map_err(|error| self.error("start", error))
+    }
+
+    /// Which container, in the words of a log.
+    pub(super) fn words(&self) -> String {
+        super::create::words(&self.0.pod, self.spec())
     }
 
     fn hooks(&self) -> Hooks<'_> {
@@ -301,6 +312,7 @@ impl Container {
         if let Some(status) = *exit {
             return Ok(status);
         }
+        let mut unwritten = None;
         let status = match self.0.pidfd.as_ref().map(pidfd::reap) {
             Some(Ok(Some(status))) => {
                 // A container that runs at once is removed at once: nobody can open it any more, and who has it open
@@ -308,15 +320,22 @@ impl Container {
                 let kept = || self.0.pidfd.as_ref().is_some_and(|pidfd| pidfd::kept_status(pidfd).is_some());
                 if !(self.0.state.at_once && kept()) {
                     let record = ExitState { status, at: state::now() };
-                    // When the container was removed meanwhile, nobody will ask.
-                    let _ = state::write(&self.0.dir, state::EXIT, &record);
+                    unwritten = state::write(&self.0.dir, state::EXIT, &record).err();
                 }
                 self.sweep();
                 status
             }
             _ => self.recorded_status()?,
         };
-        Ok(*exit.insert(ExitStatus::from_wait(status)))
+        let status = *exit.insert(ExitStatus::from_wait(status));
+        // A logger may ask for the status.
+        drop(exit);
+        log::info!(target: logs::CONTAINER, "{} has ended: {status}", self.words());
+        // When the container was removed meanwhile, nobody will ask.
+        if let Some(error) = unwritten.filter(|error| error.kind() != ErrorKind::NotFound) {
+            log::warn!(target: logs::CONTAINER, "{}: write down how it ended: {error}", self.words());
+        }
+        Ok(status)
     }
 
     /// The status of a process that is not this program's child, or that somebody else has waited for: from the file
@@ -515,6 +534,7 @@ impl Container {
             [state::STATE, state::STARTED, state::EXIT, state::POSTSTOP].into_iter().chain(socket).collect();
         node::remove_known(&pod, &path, &files)
             .step("remove", format!("the state of container {:?}", self.name()))?;
+        log::info!(target: logs::CONTAINER, "{} was removed", self.words());
         self.hooks().poststop()
     }
 }

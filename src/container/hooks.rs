@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::plan::{self, HOST};
 use super::source::{Opener, set_propagation};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::logs;
 use crate::node::Node;
 use crate::pod::Pod;
 use crate::spawn::{Child, Control, Launch, Message};
@@ -104,8 +105,8 @@ impl Hooks<'_> {
         self.all("poststop", &self.spec.hooks.poststop, || self.state("stopped", None))
     }
 
-    /// Runs all hooks in the host's namespaces, whatever becomes of them, and tells the first failure. What they follow
-    /// is done, and stays so.
+    /// Runs all hooks in the host's namespaces, whatever becomes of them, and tells the first failure, and a logger the
+    /// others. What they follow is done, and stays so.
     fn all(&self, point: &'static str, hooks: &[Hook], state: impl FnOnce() -> Vec<u8>) -> Result<()> {
         if hooks.is_empty() {
             return Ok(());
@@ -113,7 +114,12 @@ impl Hooks<'_> {
         let state = state();
         let results: Vec<Result<()>> =
             thread::run(|| Ok(hooks.iter().map(|hook| self.run(point, hook, &state)).collect()))?;
-        results.into_iter().collect::<Result<()>>().map_err(|error| error.of_kind(ErrorKind::Hook))
+        let mut failures = results.into_iter().filter_map(Result::err);
+        let first = failures.next();
+        for error in failures {
+            log::warn!(target: logs::CONTAINER, "{}: {error}", super::create::words(self.pod, self.spec));
+        }
+        first.map_or(Ok(()), |error| Err(error.of_kind(ErrorKind::Hook)))
     }
 
     /// Takes the calling library thread into the container's namespaces, with the host's files around its root

@@ -8,6 +8,7 @@ use nix::fcntl::FlockArg;
 use super::home::{GARBAGE, Home, LIVE, NEW, PODS, lock, names};
 use super::{Node, Realm};
 use crate::error::{Context, ErrorKind, Result};
+use crate::logs;
 use crate::pod::settle::{Settled, settle};
 use crate::pod::{self, kubernetes, pins, state};
 
@@ -35,19 +36,55 @@ pub struct Recovery {
 }
 
 pub(super) fn recover(node: &Node) -> Result<Recovery> {
+    let mut recovery = Recovery::default();
+    let result = put_in_order(node, &mut recovery);
+    // Also what was done before an error, which nothing else tells.
+    recovery.tell();
+    result.map(|()| recovery)
+}
+
+impl Recovery {
+    fn tell(&self) {
+        let gone = self
+            .removed
+            .iter()
+            .map(|id| (id, "pod", "was removed: it was half made, or its program or boot is gone"));
+        let half =
+            self.removed_containers.iter().map(|name| (name, "container", "was removed: it was half made"));
+        let foreign = self
+            .foreign
+            .iter()
+            .map(|id| (id, "pod", "is left alone: a later version of the library made it"));
+        let back = self
+            .resizes_taken_back
+            .iter()
+            .map(|id| (id, "pod", "was in a resize that was cut short: taken back"));
+        let done = self
+            .resizes_finished
+            .iter()
+            .map(|id| (id, "pod", "was in a resize that was cut short: finished"));
+        for (name, what, found) in gone.chain(half).chain(foreign).chain(back).chain(done) {
+            log::warn!(target: logs::NODE, "recovery: {what} {name} {found}");
+        }
+        for (id, error) in &self.resizes_unsettled {
+            log::warn!(target: logs::NODE, "recovery: pod {id} is in a resize that was cut short, and stays so: {error}");
+        }
+    }
+}
+
+fn put_in_order(node: &Node, recovery: &mut Recovery) -> Result<()> {
     let home = &node.0.home;
     // One at a time, and not while somebody sets up.
     let _setup = home.lock(FlockArg::LockExclusive).step("lock", home.path().display())?;
-    let mut recovery = Recovery::default();
     for phase in [NEW, GARBAGE] {
         for id in home.entries(phase)? {
-            remove_pod(node, home, phase, &id, &mut recovery)?;
+            remove_pod(node, home, phase, &id, recovery)?;
         }
     }
     for id in home.pod_ids()? {
         match pod::open_as_is(node, home.clone(), &id) {
             Ok((pod, _)) => {
-                mend(&pod, &mut recovery)?;
+                mend(&pod, recovery)?;
                 recovery.adopted.push(id);
             }
             Err(error)
@@ -57,14 +94,13 @@ pub(super) fn recover(node: &Node) -> Result<Recovery> {
                 recovery.foreign.push(id);
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::CorruptState) => {
-                remove_pod(node, home, PODS, &id, &mut recovery)?;
+                remove_pod(node, home, PODS, &id, recovery)?;
             }
             Err(error) => return Err(error),
         }
     }
-    remove_dead_programs(node, home, &mut recovery)?;
-    remove_orphans(&node.0.realm, home, &mut recovery)?;
-    Ok(recovery)
+    remove_dead_programs(node, home, recovery)?;
+    remove_orphans(&node.0.realm, home, recovery)
 }
 
 /// Removes a pod of a phase, unless somebody has it locked.

@@ -21,6 +21,7 @@ use super::{kubernetes, netdev, place, reaper};
 use crate::cgroup::{Cgroup, no_cgroups};
 use crate::container::lsm;
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::logs;
 use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
 use crate::spec::kubernetes::ResourceList;
 use crate::spec::{
@@ -31,6 +32,9 @@ use crate::sys::mount::{attr, clone_tree, new_filesystem};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{loopback, uts, xattr};
 
+/// The step in the words of a warning.
+const UNDO: &str = "take back what was half made";
+
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
     lsm::can_label(node, spec)?;
@@ -39,7 +43,9 @@ pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod
     match attempt.run() {
         Ok(state) => {
             let cgroup = attempt.cgroup.take().map_or_else(OnceLock::new, OnceLock::from);
-            Ok(Pod(Arc::new(Inner { node: node.clone(), home: home.clone(), state, cgroup })))
+            let pod = Pod(Arc::new(Inner { node: node.clone(), home: home.clone(), state, cgroup }));
+            log::info!(target: logs::POD, "{} was made", pod.words());
+            Ok(pod)
         }
         Err(error) => {
             attempt.undo();
@@ -126,25 +132,33 @@ impl Attempt<'_> {
         }
     }
 
-    /// Takes back all that was made. Errors here are not told: the first error is the one that matters, and
+    /// Takes back all that was made. Errors here are told to a logger alone: the first error is the one that matters, and
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
+        let (namespace, name) = (&self.spec.namespace, &self.spec.name);
+        let of = format!("pod {namespace}/{name} ({})", self.id);
         if let Some(devices) = &mut self.devices {
             devices.back();
         }
         if let Some(cgroup) = &self.cgroup {
-            let _ = place::remove(cgroup);
+            logs::swallowed(logs::POD, &of, UNDO, place::remove(cgroup));
         }
         if let Some(reaper) = self.reaper.take() {
             reaper.wait();
         }
-        let _ = self.node.0.realm.run(|| PodPins::enter(&self.home.pins, self.id)?.remove());
-        if self.home.move_pod(self.id, NEW, GARBAGE).is_ok() {
-            let _ = self.home.remove_dir(GARBAGE, self.id);
+        let unpinned = self.node.0.realm.run(|| PodPins::enter(&self.home.pins, self.id)?.remove());
+        logs::swallowed(logs::POD, &of, UNDO, unpinned);
+        match self.home.move_pod(self.id, NEW, GARBAGE) {
+            // Its directory could not be made.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            moved => {
+                let removed = moved.and_then(|()| self.home.remove_dir(GARBAGE, self.id));
+                logs::swallowed(logs::POD, &of, UNDO, removed);
+            }
         }
-        let _ = self.home.release_name(&self.spec.namespace, &self.spec.name, self.id);
+        logs::swallowed(logs::POD, &of, UNDO, self.home.release_name(namespace, name, self.id));
         if let UserMode::Auto { .. } = self.spec.namespaces.user {
-            let _ = self.node.0.home.release_ids(self.id);
+            logs::swallowed(logs::POD, &of, UNDO, self.node.0.home.release_ids(self.id));
         }
     }
 }

@@ -18,6 +18,7 @@ use super::state::{self, PodState, ProcessRef};
 use crate::cgroup::{Cgroup, no_cgroups};
 use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::logs;
 use crate::node::{self, GARBAGE, Home, Node, PODS};
 use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, UserMode};
 use crate::sys;
@@ -141,6 +142,11 @@ impl Pod {
     /// The node that it belongs to.
     pub fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    /// Which pod, in the words of a log.
+    pub(crate) fn words(&self) -> String {
+        format!("pod {}/{} ({})", self.namespace(), self.name(), self.id())
     }
 
     pub(crate) fn error(&self, verb: &str, error: Error) -> Error {
@@ -393,7 +399,12 @@ impl Pod {
         for name in node::names(copy).step("read", "the directory of containers")? {
             if state::exists(&dir, &format!("{name}/{}", state::POSTSTOP)) {
                 let removed = container::open(self, &name).and_then(|container| container.remove());
-                outcome = outcome.and(removed);
+                if outcome.is_ok() {
+                    outcome = removed;
+                } else {
+                    // The first is the one that is told.
+                    logs::swallowed(logs::POD, self.words(), "remove its containers", removed);
+                }
             }
         }
         outcome
@@ -410,6 +421,8 @@ impl Pod {
             self.0.node.0.home.release_ids(self.id())?;
         }
         self.0.home.remove_dir(GARBAGE, self.id())?;
+        drop(dir);
+        log::info!(target: logs::POD, "{} was removed", self.words());
         hooks
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{self, PodState};
 use crate::cgroup::Cgroup;
 use crate::error::Result;
+use crate::logs;
 use crate::node::Node;
 use crate::spec::kubernetes::KubernetesPod;
 use crate::spec::{PodSpec, Resources};
@@ -44,7 +45,8 @@ pub(super) fn make(
     let noted =
         cgroup.id().and_then(|id| state::write(dir, FILE, &Place { path: path.clone(), id: Some(id) }));
     if let Err(error) = noted {
-        let _ = remove(&cgroup);
+        let of = format!("pod {}/{} ({id})", spec.namespace, spec.name);
+        logs::swallowed(logs::POD, of, "take back its cgroup", remove(&cgroup));
         return Err(error);
     }
     Ok(Some(cgroup))

@@ -11,6 +11,7 @@ use super::settle::{Record, Settled, settle};
 use crate::cgroup::{Cgroup, Change, Failed, resize};
 use crate::container::Container;
 use crate::error::{Context, Error, Result};
+use crate::logs;
 use crate::node;
 use crate::spec::kubernetes::{Reclaimed, Resize, Resized, Share, Shrink};
 
@@ -41,7 +42,7 @@ impl Pod {
         // Waits for containers that are being made: their limits are the old ones.
         let dir = node::lock(self.dir()?, FlockArg::LockExclusive).step("lock", "the pod's directory")?;
         // One that can be neither taken back nor finished may be in the way of nobody: this one starts from there.
-        let _ = settle(self, &dir);
+        logs::swallowed(logs::POD, self.words(), "settle an earlier resize", settle(self, &dir));
         let cut_short = Record::read(&dir)?;
         let without =
             || Error::invalid("kubernetes", "is missing in the specification that the pod was made of");

@@ -19,6 +19,7 @@ use super::kubernetes::{Allocation, allocation};
 use super::resize::Changes;
 use super::state::{self, PodState};
 use crate::error::{Context, Error, Result};
+use crate::logs;
 use crate::node;
 use crate::spec::kubernetes::Shrink;
 
@@ -108,7 +109,7 @@ impl Pod {
         if state::exists(&dir, FILE)
             && let Ok(dir) = node::lock(dir, FlockArg::LockExclusiveNonblock)
         {
-            let _ = settle(self, &dir);
+            logs::swallowed(logs::POD, self.words(), "settle an earlier resize", settle(self, &dir));
         }
     }
 }

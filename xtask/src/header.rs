@@ -40,6 +40,7 @@ const SOURCES: &[&str] = &[
     "oci",
     "stats",
     "events",
+    "log",
 ];
 
 /// The section of the library's documentation that is the header's first comment.

@@ -6,8 +6,10 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
+use log::LevelFilter;
 use pericarp::spec::kubernetes::{Capacity, KubernetesPod, Resize};
 use pericarp::spec::{
     DeviceRule, IdMappings, IpcObjects, MessageQueueSpec, SemaphoreSetSpec, SharedMemorySpec, ShmObjectSpec,
@@ -38,8 +40,15 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Messages of the library: level (1 error to 5 trace), target and text.
+pub type Lines = Mutex<Vec<(u32, String, String)>>;
+
 /// One of the interfaces.
 pub trait Api: Sync {
+    /// The one that names of tests begin with.
+    fn word(&self) -> &'static str;
+    /// Collects messages up to a level from now on, or none any more.
+    fn set_log(&self, level: LevelFilter, lines: Option<&'static Lines>) -> Res<()>;
     fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>>;
     fn delegated_cgroup(&self) -> Res<PathBuf>;
     /// As text and as a number.

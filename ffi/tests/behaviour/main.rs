@@ -16,6 +16,7 @@ mod ending;
 mod events;
 mod ipc;
 mod kubernetes;
+mod logs;
 mod nodes;
 mod oci;
 mod pods;
@@ -50,6 +51,9 @@ fn trial(
 }
 
 fn main() {
+    if let Ok(part) = std::env::var(logs::ALONE) {
+        return logs::alone(&part);
+    }
     let behaviours = [
         nodes::behaviours(),
         pods::behaviours(),
@@ -65,6 +69,7 @@ fn main() {
         programs::behaviours(),
         changes::behaviours(),
         oci::behaviours(),
+        logs::behaviours(),
     ];
     let tests: Vec<Trial> = behaviours
         .into_iter()

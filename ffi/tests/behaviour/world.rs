@@ -35,7 +35,7 @@ impl Behaviour {
     fn seen_through(&self, api: &'static dyn Api) -> Result<Vec<String>, Failed> {
         let world = World::new(api)?;
         (self.run)(&world)?;
-        Ok(world.notes.lock().expect("no panic").clone())
+        Ok(world.notes())
     }
 
     pub fn through_rust(&self) -> Result<&[String], Failed> {
@@ -77,7 +77,7 @@ pub struct World {
 }
 
 impl World {
-    fn new(api: &'static dyn Api) -> Result<World, Failed> {
+    pub fn new(api: &'static dyn Api) -> Result<World, Failed> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}{}", leaks::own(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let options = NodeOptions::new()
@@ -110,6 +110,11 @@ impl World {
         let directory = self.dir.path().to_string_lossy();
         let text = what.as_ref().replace(&self.name, "NODE").replace(&*directory, "DIRECTORY");
         self.notes.lock().expect("no panic").push(without_ids(&text));
+    }
+
+    /// What was written down.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().expect("no panic").clone()
     }
 
     /// The call failed in this way; all that the error tells is written down.

@@ -85,7 +85,7 @@ static void explain(void)
     pericarp_error_unref(err);
 }
 
-/* NULL_LOOKS(call) is one that cannot fail, NULL_FAILS(call) one that can. */
+/* NULL_LOOKS(call) is one that cannot fail, NULL_FAILS(call) one that can and does, NULL_DOES(call) one that does not. */
 static void nothing_but_null(void)
 {
 #define NULL_LOOKS(call) (void)call;
@@ -94,6 +94,11 @@ static void nothing_but_null(void)
         pericarp_error_t *err = NULL;                                                                        \
         CHECK((call) == -EINVAL && pericarp_error_message(err) != NULL);                                     \
         pericarp_error_unref(err);                                                                           \
+    } while (0);
+#define NULL_DOES(call)                                                                                      \
+    do {                                                                                                     \
+        pericarp_error_t *err = NULL;                                                                        \
+        CHECK((call) == 0 && err == NULL);                                                                   \
     } while (0);
 #include "nulls.inc"
 }

@@ -53,17 +53,22 @@ pub fn calls() -> Result<String, Failed> {
     Ok(text)
 }
 
-/// The same with nothing but NULL and 0: `NULL_FAILS(call)` and `NULL_LOOKS(call)`.
+/// The same with nothing but NULL and 0: `NULL_FAILS(call)`, `NULL_DOES(call)` for those that take it, and
+/// `NULL_LOOKS(call)`.
 pub fn null_calls() -> Result<String, Failed> {
     let mut text = String::new();
     for function in functions()? {
         let of = |parameter: &Parameter| match parameter.name.as_str() {
             "err" => "&err",
-            _ if parameter.is_pointer() => "NULL",
+            _ if parameter.is_pointer() || parameter.is_callback() => "NULL",
             _ => "0",
         };
         let arguments: Vec<&str> = function.parameters.iter().map(of).collect();
-        let kind = if function.can_fail() { "NULL_FAILS" } else { "NULL_LOOKS" };
+        let kind = match (function.can_fail(), function.for_nothing()) {
+            (true, 0) => "NULL_DOES",
+            (true, _) => "NULL_FAILS",
+            (false, _) => "NULL_LOOKS",
+        };
         writeln!(text, "{kind}({}({}))", function.name, arguments.join(", "))?;
     }
     Ok(text)

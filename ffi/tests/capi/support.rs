@@ -179,12 +179,31 @@ impl Parameter {
     pub fn is_pointer(&self) -> bool {
         self.kind.ends_with('*')
     }
+
+    /// A function of the program's. Of its address nothing can be checked but whether it is NULL.
+    pub fn is_callback(&self) -> bool {
+        self.kind.ends_with("_callback_t")
+    }
+
+    /// What the library does not look at, and hands to a callback.
+    pub fn is_handed_on(&self) -> bool {
+        self.kind == "void *"
+    }
 }
 
 impl Function {
     /// Whether it returns 0 or -errno.
     pub fn can_fail(&self) -> bool {
         self.parameters.last().is_some_and(|parameter| parameter.name == "err")
+    }
+
+    /// What a call with nothing but NULL and 0 returns: 0 where the comment allows NULL for every parameter, and there is
+    /// something to allow it for.
+    pub fn for_nothing(&self) -> i32 {
+        let has_address = |parameter: &&Parameter| parameter.is_pointer() || parameter.is_callback();
+        let mut addresses = self.parameters.iter().filter(has_address).filter(|p| p.name != "err").peekable();
+        let all = addresses.peek().is_some() && addresses.all(|parameter| parameter.nullable);
+        if all { 0 } else { -libc::EINVAL }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What needs no pod, and OCI configurations, through C.
 
 use std::any::Any;
+use std::ffi::c_void;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::null_mut;
 
+use log::LevelFilter;
 use pericarp::spec::kubernetes::{Capacity, KubernetesPod};
 use pericarp::{CgroupParent, ContainerSpec, IdRange, IdRanges, NodeOptions, NodeUser, PodSpec, SlowReader};
 use pericarp_ffi::*;
@@ -25,7 +27,35 @@ pub(super) fn bundle_of(bundle: &dyn BundleApi) -> *const pericarp_bundle_t {
     bundle.as_any().downcast_ref::<BundleHandle>().expect("one of this interface").pointer
 }
 
+/// Takes a message down; `data` is where.
+unsafe extern "C" fn take_down(level: u32, target: *const c_char, message: *const c_char, data: *mut c_void) {
+    // SAFETY: both end with NUL and are valid during the call, says the header, and `data` is what was given below.
+    let (target, message, lines) =
+        unsafe { (CStr::from_ptr(target), CStr::from_ptr(message), &*data.cast::<Lines>()) };
+    let text = |text: &CStr| text.to_str().expect("UTF-8").to_string();
+    lines.lock().expect("no panic").push((level, text(target), text(message)));
+}
+
 impl Api for C {
+    fn word(&self) -> &'static str {
+        "c"
+    }
+
+    fn set_log(&self, level: LevelFilter, lines: Option<&'static Lines>) -> Res<()> {
+        let level = match level {
+            LevelFilter::Off => PERICARP_LOG_OFF,
+            LevelFilter::Error => PERICARP_LOG_ERROR,
+            LevelFilter::Warn => PERICARP_LOG_WARN,
+            LevelFilter::Info => PERICARP_LOG_INFO,
+            LevelFilter::Debug => PERICARP_LOG_DEBUG,
+            LevelFilter::Trace => PERICARP_LOG_TRACE,
+        };
+        let callback: pericarp_log_callback_t = if lines.is_some() { Some(take_down) } else { None };
+        let data = lines.map_or(null_mut(), |lines| std::ptr::from_ref(lines).cast_mut().cast());
+        // SAFETY: the lines are there for ever, and any thread may write some.
+        call(|err| unsafe { pericarp_log_set(level, callback, data, err) })
+    }
+
     fn delegated_cgroup(&self) -> Res<std::path::PathBuf> {
         // SAFETY: both pointers are to what the header asks for.
         Ok(get_text(|place, err| unsafe { pericarp_delegated_cgroup(place, err) })?.into())

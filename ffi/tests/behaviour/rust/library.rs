@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Once, RwLock};
 
+use log::{LevelFilter, Log, Metadata, Record};
 use pericarp::spec::kubernetes::{Capacity, KubernetesPod};
 use pericarp::spec::oci::{Bundle, features};
 use pericarp::{ContainerSpec, Fanout, Node, NodeOptions, PodSpec, SlowReader, Terminal};
@@ -17,7 +19,39 @@ pub(super) fn bundle_of(bundle: &dyn BundleApi) -> &Bundle {
     bundle.as_any().downcast_ref().expect("one of this interface")
 }
 
+/// The logger of a Rust program.
+struct Logger;
+
+static LINES: RwLock<Option<&'static Lines>> = RwLock::new(None);
+
+impl Log for Logger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if let Some(lines) = *LINES.read().expect("no panic") {
+            let line = (record.level() as u32, record.target().to_string(), record.args().to_string());
+            lines.lock().expect("no panic").push(line);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
 impl Api for Rust {
+    fn word(&self) -> &'static str {
+        "rust"
+    }
+
+    fn set_log(&self, level: LevelFilter, lines: Option<&'static Lines>) -> Res<()> {
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| log::set_logger(&Logger).expect("the process has no other logger"));
+        *LINES.write().expect("no panic") = lines;
+        log::set_max_level(level);
+        Ok(())
+    }
+
     fn open(&self, options: &NodeOptions) -> Res<Box<dyn NodeApi>> {
         Ok(Box::new(Node::open(options)?))
     }
