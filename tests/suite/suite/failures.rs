@@ -90,7 +90,8 @@ fn a_failed_step_is_a_line_of_the_explanation() -> Outcome {
 
 fn a_limit_without_its_controller_is_an_error_that_names_it() -> Outcome {
     let fixture = Fixture::new();
-    let pod = fixture.pod("web");
+    // The journal would say that there were containers.
+    let pod = fixture.node.create_pod(&PodSpec::new("web").journal(false))?;
     type Set = fn(&mut pericarp::Resources);
     let limits: [(&str, Set); 5] = [
         ("cpu", |resources| resources.cpu.weight = Some(50)),
