@@ -181,7 +181,7 @@ impl Attempt<'_> {
         let child = launch(self.pod, &mut self.plan, &pid_mode, &self.cgroup, files, own)?;
         self.process = Some(child);
         if at_once {
-            control.start()?;
+            start_unless_ended(&control)?;
         }
         let mut pipes = pipes.ok_or_else(lost)?;
         let cgroup_id = self.cgroup.get().map_or(Ok(0), Cgroup::id)?;
@@ -271,11 +271,7 @@ impl Attempt<'_> {
                     self.hooks_ran = true;
                     let child = self.process.as_ref().ok_or_else(lost)?;
                     Hooks { pod: self.pod, spec: self.spec }.creation(child)?;
-                    match control.start() {
-                        // It was killed meanwhile. What it said before, if anything, is still to be read.
-                        Err(error) if error.errno().map(Errno::from_raw) == Some(Errno::EPIPE) => {}
-                        other => other?,
-                    }
+                    start_unless_ended(control)?;
                 }
                 Message::Terminal(master) => self.terminal = Some(Terminal::from(master)),
                 Message::Fd(last) => {
@@ -372,6 +368,14 @@ fn remembered(spec: &ContainerSpec) -> ContainerSpec {
     }
     spec.preserved_fds.clear();
     spec
+}
+
+/// Init may have failed, or been killed, meanwhile: what it said before, if anything, is still to be read.
+fn start_unless_ended(control: &Control) -> Result<()> {
+    match control.start() {
+        Err(error) if error.errno().map(Errno::from_raw) == Some(Errno::EPIPE) => Ok(()),
+        other => other,
+    }
 }
 
 /// What init is given besides what the plan names, and where its container is written down.
