@@ -110,10 +110,9 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     match admitted.and_then(|own| attempt.run(own, at_once)) {
         Ok(container) => {
             drop(dir);
-            let words = container.words();
-            log::info!(target: logs::CONTAINER, "{words} was made, as process {}", container.pid());
+            log::info!(target: logs::CONTAINER, "{} was made, as process {}", container.words(), container.pid());
             if at_once {
-                log::info!(target: logs::CONTAINER, "{words} was started");
+                log::info!(target: logs::CONTAINER, "{} was started", container.words());
             }
             Ok(container)
         }
@@ -307,9 +306,7 @@ impl Attempt<'_> {
             logs::swallowed(logs::CONTAINER, of, UNDO, cgroup.remove_tree());
         }
     }
-}
 
-impl Attempt<'_> {
     fn end_processes(&mut self) {
         for child in [self.process.take(), self.twin.take()].into_iter().flatten() {
             child.end();
