@@ -471,6 +471,11 @@ typedef struct {
      * that. NULL if it is not used.
      */
     const char *id_ranges;
+    /**
+     * The directory where all nodes of the machine write down which ids their pods have, so that nobody gets those that a
+     * pod was promised for itself; NULL is `/run/pericarp-ids`. Only root may be able to write to it.
+     */
+    const char *id_claims;
 } pericarp_node_options_t;
 
 /**
@@ -996,8 +1001,8 @@ uint32_t pericarp_version_number(void);
 
 /**
  * Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s JSON),
- * "events", "exec", "explain", "fanout", "freeze", "id-ranges" (`id_ranges` of a node's options), "ipc-mqueue",
- * "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "log", "oci" (pods and containers from
+ * "events", "exec", "explain", "fanout", "freeze", "id-claims" and "id-ranges" (fields of a node's options),
+ * "ipc-mqueue", "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "log", "oci" (pods and containers from
  * OCI configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal",
  * "update", "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
  * answered with 0. What this machine's kernel can do is another question, which the errors of the calls answer.

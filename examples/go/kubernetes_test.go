@@ -172,6 +172,11 @@ func TestIDRanges(t *testing.T) {
 	})
 	_, err = node.CreatePod(spec("another"))
 	refused(t, err, pericarp.Exhausted)
+	claims, err := os.ReadDir(options.IDClaims)
+	must(t, err)
+	equal(t, len(claims), 3)
+	_, err = node.CreatePod(object{"name": "mapped", "namespaces": object{"user": object{"mapped": mappings}}})
+	refused(t, err, pericarp.AlreadyExists)
 	options.SubIDUser = "pericarp"
 	_, err = pericarp.Open(options)
 	refused(t, err, pericarp.InvalidArgument)

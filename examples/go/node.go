@@ -27,6 +27,8 @@ type Options struct {
 	SubIDUser string
 	// IDRanges are, in place of SubIDUser, the ranges themselves.
 	IDRanges *IDRanges
+	// IDClaims is where all nodes of the machine write down which ids their pods have: /run/pericarp-ids.
+	IDClaims string
 
 	// Admission refuses pods whose requests do not fit into what is left. Nil admits all.
 	Admission *Admission
@@ -88,6 +90,7 @@ func Open(options Options) (*Node, error) {
 		{options.SubIDUser, &given.subid_user},
 		{admission, &given.admission},
 		{ranges, &given.id_ranges},
+		{options.IDClaims, &given.id_claims},
 	} {
 		if field.text != "" {
 			text, free := cString(field.text)

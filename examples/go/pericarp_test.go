@@ -27,7 +27,7 @@ var number atomic.Int32
 func node(t *testing.T) (*pericarp.Node, pericarp.Options) {
 	t.Helper()
 	name := fmt.Sprintf("pericarp-go-test-%d-%d", os.Getpid(), number.Add(1))
-	options := pericarp.Options{StateDir: "/run/" + name, CgroupName: name}
+	options := pericarp.Options{StateDir: "/run/" + name, CgroupName: name, IDClaims: "/run/" + name + "-ids"}
 	node, err := pericarp.Open(options)
 	must(t, err)
 	t.Cleanup(func() {
@@ -39,8 +39,10 @@ func node(t *testing.T) (*pericarp.Node, pericarp.Options) {
 		}
 		must(t, node.Remove())
 		must(t, node.Close())
-		if _, err := os.Stat(options.StateDir); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s is left: %v", options.StateDir, err)
+		for _, path := range []string{options.StateDir, options.IDClaims} {
+			if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s is left: %v", path, err)
+			}
 		}
 	})
 	return node, options

@@ -66,6 +66,7 @@ fn main() -> pericarp::Result<std::process::ExitCode> {
         subid_user: null(),
         admission: null(),
         id_ranges: null(),
+        id_claims: null(),
     };
     let (mut c_node, mut c_pod, mut err) = (null_mut(), null_mut(), null_mut());
     // SAFETY: all pointers are to what the header asks for.

@@ -90,6 +90,9 @@ fn options_of(caller: Caller, place: *const pericarp_node_options_t) -> Result<N
             return Err(Problem::argument("options->id_ranges", "and subid_user exclude each other"));
         }
     };
+    if let Some(claims) = caller.optional_text(given.id_claims, "options->id_claims")? {
+        options = options.id_claims(claims);
+    }
     if let Some(admission) = caller.optional_text(given.admission, "options->admission")? {
         options = options.admission(json::read(admission)?);
     }

@@ -40,6 +40,9 @@ pub struct pericarp_node_options_t {
     /// "gids": [{"first": 1048576, "size": 6553600}]}`. Whole blocks of 65 536 ids are used that begin at a multiple of
     /// that. NULL if it is not used.
     pub id_ranges: *const c_char,
+    /// The directory where all nodes of the machine write down which ids their pods have, so that nobody gets those that a
+    /// pod was promised for itself; NULL is `/run/pericarp-ids`. Only root may be able to write to it.
+    pub id_claims: *const c_char,
 }
 
 /// The pod lives no longer than the program that made it, and no other program can open it.
@@ -238,7 +241,7 @@ macro_rules! sized {
 type Text = *const c_char;
 
 sized! {
-    pericarp_node_options_t: usize, u64, Text, Text, Text, Text, Text; id_ranges: Text;
+    pericarp_node_options_t: usize, u64, Text, Text, Text, Text, Text, Text; id_claims: Text;
     pericarp_pod_options_t: usize, u64, Text, Text, Text; shm_size: u64;
     pericarp_stdio_t: usize, u64, i32, i32, i32; reserved: u32;
     pericarp_exit_status_t: usize, u32, i32, i32; core_dumped: u32;

@@ -28,6 +28,7 @@ const FEATURES: &[&str] = &[
     "explain",
     "fanout",
     "freeze",
+    "id-claims",
     "id-ranges",
     "ipc-mqueue",
     "ipc-shm",
@@ -72,8 +73,8 @@ pub extern "C" fn pericarp_version_number() -> u32 {
 }
 
 /// Whether this library can do something: 1 or 0. Names are "container-json" (containers from `ContainerSpec`'s JSON),
-/// "events", "exec", "explain", "fanout", "freeze", "id-ranges" (`id_ranges` of a node's options), "ipc-mqueue",
-/// "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "log", "oci" (pods and containers from
+/// "events", "exec", "explain", "fanout", "freeze", "id-claims" and "id-ranges" (fields of a node's options),
+/// "ipc-mqueue", "ipc-shm", "ipc-sysv", "kubernetes" (requests and limits, admission), "log", "oci" (pods and containers from
 /// OCI configurations), "pod-json", "recover", "resize", "seccomp-listener", "stats", "stdio-fds", "terminal",
 /// "update", "user-namespaces" (of pods) and "user-nodes" (nodes of ordinary users); later releases add names. Unknown ones are
 /// answered with 0. What this machine's kernel can do is another question, which the errors of the calls answer.
@@ -103,6 +104,7 @@ mod tests {
         ("explain", &["pericarp_pod_explain("]),
         ("fanout", &["pericarp_fanout_create(", "pericarp_fanout_open_reader(", "pericarp_fanout_pump("]),
         ("freeze", &["pericarp_container_freeze(", "pericarp_pod_freeze(", "pericarp_container_is_frozen("]),
+        ("id-claims", &["const char *id_claims;"]),
         ("id-ranges", &["const char *id_ranges;"]),
         ("ipc-mqueue", &["pericarp_ipc_create_mqueue(", "pericarp_ipc_remove_mqueue("]),
         ("ipc-shm", &["pericarp_ipc_create_shm_object(", "pericarp_ipc_open_shm_object("]),

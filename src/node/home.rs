@@ -58,14 +58,7 @@ impl Home {
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(path).step("make", path.display())?;
         let dir = open_directory(nix::fcntl::AT_FDCWD, path).step("open", path.display())?;
-        let stat = fstat(&dir).step("fstat", path.display())?;
-        if stat.st_uid != nix::unistd::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
-            return Err(Error::new(ErrorKind::CorruptState, "trust").on(path.display()).because(format!(
-                "it belongs to user {} with mode {:03o}; only its owner, this program's user, may be able to write to it",
-                stat.st_uid,
-                stat.st_mode & 0o777
-            )));
-        }
+        trust(&dir, path)?;
         for name in [NEW, PODS, GARBAGE, NAMES, LIVE] {
             make_directory(&dir, name).step("make", format!("{}/{name}", path.display()))?;
         }
@@ -281,6 +274,19 @@ impl AsFd for Home {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
+}
+
+/// Refuses a directory that somebody else can write to.
+pub(super) fn trust(dir: &OwnedFd, path: &Path) -> Result<()> {
+    let stat = fstat(dir).step("fstat", path.display())?;
+    if stat.st_uid == nix::unistd::geteuid().as_raw() && stat.st_mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::CorruptState, "trust").on(path.display()).because(format!(
+        "it belongs to user {} with mode {:03o}; only its owner, this program's user, may be able to write to it",
+        stat.st_uid,
+        stat.st_mode & 0o777
+    )))
 }
 
 fn in_use(why: String) -> Error {

@@ -1,30 +1,24 @@
-//! Ids for the user namespaces of pods, in blocks that no two pods of a node share.
+//! Ids for the user namespaces of pods, in blocks that no two pods of the machine share.
 //!
 //! A block is 65 536 ids from a multiple of that number on, so that the upper half of an id of the host tells the pod.
-//! What a pod has taken is a symbolic link `ids/uid-FIRST` or `ids/gid-FIRST` in the state directory, whose text is
-//! the pod's id; the directory is locked while somebody takes some.
+//! Which are taken is [written down](super::claims) for all nodes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use nix::errno::Errno;
-use nix::fcntl::{FlockArg, readlinkat};
-use nix::unistd::{UnlinkatFlags, symlinkat, unlinkat};
-
-use super::home::{GARBAGE, Home, LIVE, NEW, PODS, lock, make_directory, names, open_directory};
+use super::claims::{Claim, Claimant, Claims, KINDS};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spec::user::BLOCK;
 use crate::spec::{IdMapping, IdMappings};
 
-/// The directory of taken blocks.
-const IDS: &str = "ids";
 /// The users whose ranges are taken when none is named.
 const USERS: [&str; 2] = ["pericarp", "containers"];
 
 /// Where pods with [`UserMode::Auto`](crate::spec::UserMode::Auto) get their ids from.
 ///
 /// Of the ranges, whole blocks of 65 536 ids are used that begin at a multiple of 65 536, as Kubernetes does; a range
-/// may hold any number of them. Two nodes must not have the same ranges: they know nothing of each other's pods.
+/// may hold any number of them. Nodes may have the same ranges: no block is given that a pod of another node has, be it
+/// [`Mapped`](crate::spec::UserMode::Mapped), see [`NodeOptions::id_claims`](crate::NodeOptions::id_claims).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IdRanges {
@@ -115,110 +109,46 @@ fn row(blocks: &BTreeSet<u32>, taken: &BTreeSet<u32>, count: u32) -> Option<u32>
     blocks.iter().copied().find(|first| whole(*first))
 }
 
-impl Home {
-    /// Takes ids for a pod that no other one has.
+impl Claims {
+    /// Takes ids for a pod that no other one on the machine has.
     ///
     /// # Errors
     /// `Exhausted` when not enough are free, or none are there at all.
-    pub(crate) fn take_ids(&self, pod: &str, ranges: &IdRanges, size: Option<u32>) -> Result<IdMappings> {
+    pub(crate) fn take_free(
+        &self,
+        who: &Claimant<'_>,
+        ranges: &IdRanges,
+        size: Option<u32>,
+    ) -> Result<IdMappings> {
         let size = size.unwrap_or(BLOCK);
-        let count = size / BLOCK;
         let (ranges, place) = ranges.resolve()?;
-        make_directory(self, IDS).step("make", self.path().join(IDS).display())?;
-        let dir = open_directory(self, IDS).step("open", self.path().join(IDS).display())?;
-        let dir = lock(dir, FlockArg::LockExclusive).step("lock", self.path().join(IDS).display())?;
-        let claims = self.claims()?;
-        let mut mappings = Vec::new();
-        let mut links = Vec::new();
-        for (kind, ranges) in ["uid", "gid"].into_iter().zip(&ranges) {
-            let taken = claims
-                .keys()
-                .filter_map(|name| name.strip_prefix(kind)?.strip_prefix('-')?.parse().ok())
-                .collect::<BTreeSet<u32>>();
-            let blocks = blocks(ranges);
-            let host_id = row(&blocks, &taken, count).ok_or_else(|| {
-                let why = if blocks.is_empty() {
-                    format!(
-                        "{place} hold no block of {BLOCK} ids that begins at a multiple of {BLOCK}; a line such as \
-                         {}:1048576:6553600 in both files gives 100 pods theirs",
-                        USERS[0]
-                    )
-                } else {
-                    let used = blocks.intersection(&taken).count();
-                    format!("{used} of the {} blocks of {place} are taken by other pods", blocks.len())
-                };
-                Error::new(ErrorKind::Exhausted, "take").on(format!("{size} {kind}s for the pod")).because(why)
-            })?;
-            mappings.push(vec![IdMapping { container_id: 0, host_id, size }]);
-            links.extend((0..count).map(|n| format!("{kind}-{}", host_id + n * BLOCK)));
-        }
-        for link in &links {
-            symlinkat(pod, &*dir, link.as_str()).step("take", format!("{IDS}/{link}"))?;
-        }
-        let gid_mappings = mappings.pop().unwrap_or_default();
-        let uid_mappings = mappings.pop().unwrap_or_default();
-        Ok(IdMappings { uid_mappings, gid_mappings })
+        let blocks = ranges.map(|ranges| blocks(&ranges));
+        self.take(who, |claims| {
+            let choose =
+                |kind| Ok(vec![IdMapping::new(0, choose(kind, &blocks[kind], claims, size, &place)?, size)]);
+            Ok(IdMappings { uid_mappings: choose(0)?, gid_mappings: choose(1)? })
+        })
     }
+}
 
-    /// What is taken, by names of links, with the pods that have it.
-    fn claims(&self) -> Result<BTreeMap<String, String>> {
-        let dir = match open_directory(self, IDS) {
-            Err(Errno::ENOENT) => return Ok(BTreeMap::new()),
-            result => result.step("open", self.path().join(IDS).display())?,
+/// The first of so many ids of a kind that nobody has.
+fn choose(kind: usize, blocks: &BTreeSet<u32>, claims: &[Claim], size: u32, place: &str) -> Result<u32> {
+    let ranges = claims.iter().filter_map(|claim| claim.ids(kind));
+    let within = |ids: RangeInclusive<u32>| blocks.range(ids.start() / BLOCK * BLOCK..=*ids.end());
+    let taken: BTreeSet<u32> = ranges.flat_map(within).copied().collect();
+    row(blocks, &taken, size / BLOCK).ok_or_else(|| {
+        let why = if blocks.is_empty() {
+            format!(
+                "{place} hold no block of {BLOCK} ids that begins at a multiple of {BLOCK}; a line such as \
+                 {}:1048576:6553600 in both files gives 100 pods theirs",
+                USERS[0]
+            )
+        } else {
+            format!("{} of the {} blocks of {place} are taken by other pods", taken.len(), blocks.len())
         };
-        let entries = names(dir).step("read", self.path().join(IDS).display())?;
-        let mut claims = BTreeMap::new();
-        for name in entries {
-            match readlinkat(self, Path::new(IDS).join(&name).as_path()) {
-                Ok(pod) => drop(claims.insert(name, pod.to_string_lossy().into_owned())),
-                // Given back since the directory was read.
-                Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno).step("read", self.path().join(IDS).join(name).display()),
-            }
-        }
-        Ok(claims)
-    }
-
-    /// Gives back what a pod has taken.
-    pub(crate) fn release_ids(&self, pod: &str) -> Result<()> {
-        self.release_ids_if(|owner| owner == pod)
-    }
-
-    fn release_ids_if(&self, release: impl Fn(&str) -> bool) -> Result<()> {
-        for (name, _) in self.claims()?.iter().filter(|(_, owner)| release(owner)) {
-            match unlinkat(self, Path::new(IDS).join(name).as_path(), UnlinkatFlags::NoRemoveDir) {
-                Ok(()) | Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(errno).step("remove", self.path().join(IDS).join(name).display()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives back what pods have taken that are in no phase, neither here nor among the ephemeral ones of a program. A
-    /// pod's directory is there before it takes ids and until it has given them back.
-    pub(super) fn release_ids_of_nobody(&self) -> Result<()> {
-        if self.claims()?.is_empty() {
-            return Ok(());
-        }
-        // Taken later than the pods were looked for: not nobody's.
-        let taken: BTreeSet<String> = self.claims()?.into_values().collect();
-        let mut known = BTreeSet::new();
-        let mut homes = vec![String::new()];
-        homes.extend(self.entries(LIVE)?.iter().map(|program| format!("{LIVE}/{program}/")));
-        for home in homes {
-            for phase in [NEW, PODS, GARBAGE] {
-                match open_directory(self, format!("{home}{phase}").as_str()).and_then(names) {
-                    Ok(ids) => known.extend(ids),
-                    // Its program has ended since.
-                    Err(Errno::ENOENT) => {}
-                    Err(errno) => {
-                        return Err(errno).step("read", self.path().join(home).join(phase).display());
-                    }
-                }
-            }
-        }
-        self.release_ids_if(|owner| taken.contains(owner) && !known.contains(owner))
-    }
+        let word = KINDS[kind];
+        Error::new(ErrorKind::Exhausted, "take").on(format!("{size} {word}s for the pod")).because(why)
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod admission;
 mod capacity;
+mod claims;
 mod home;
 mod ids;
 mod mapping;
@@ -16,6 +17,7 @@ pub use ids::{IdRange, IdRanges};
 pub use options::{NodeOptions, NodeUser};
 pub use recover::Recovery;
 
+pub(crate) use claims::{Claimant, Claims};
 pub(crate) use home::{GARBAGE, Home, NEW, PODS, lock, names, open_directory, remove_known, remove_tree};
 pub(crate) use proc::Proc;
 pub(crate) use realm::Realm;
@@ -47,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) guests: Guests,
     /// Where pods get ids from that ask for some.
     pub(crate) id_ranges: IdRanges,
+    /// Which ids pods of all nodes have; `None` but for root of the machine, who alone gives pods some of the machine's.
+    pub(crate) claims: Option<Claims>,
     /// Where the work is done.
     pub(crate) realm: Arc<Realm>,
     /// Whether requests of pods have to fit.
@@ -65,6 +69,7 @@ impl Node {
     /// directory belongs to somebody else or can be written to by others.
     pub fn open(options: &NodeOptions) -> Result<Node> {
         options.admission.as_ref().map_or(Ok(()), Admission::validate)?;
+        let claims = Claims::new(&options.id_claims)?;
         let proc = Proc::new(options.user)?;
         let init = InitImage::new()?;
         let guests = Guests::new()?;
@@ -90,6 +95,7 @@ impl Node {
             init,
             guests,
             id_ranges: options.id_ranges.clone(),
+            claims: (!realm.is_ordinary()).then_some(claims),
             realm,
             admission: options.admission.clone(),
         })))
@@ -160,8 +166,8 @@ impl Node {
         always.chain(cgroups.optional()).map(str::to_string).collect()
     }
 
-    /// Removes the node itself: its line in the host's mount table, its state directory and its cgroup. For programs
-    /// that want to leave no trace; handles of the node are of no use afterwards.
+    /// Removes the node itself: its line in the host's mount table, its state directory and its cgroup, and the
+    /// [claims of ids](NodeOptions::id_claims) when no node has any. For programs that want to leave no trace; handles of the node are of no use afterwards.
     ///
     /// # Errors
     /// `WrongState` while there are pods, also half made ones or another program's ephemeral ones.
@@ -173,7 +179,18 @@ impl Node {
             .map_err(|error| error.within(format!("remove node {}", self.0.home.path().display())))?;
         // Not before: while there are pods in it, they go on.
         *ephemeral = None;
+        if let Some(claims) = &self.0.claims {
+            claims.remove(&self.0.proc)?;
+        }
         self.0.cgroups.remove()
+    }
+
+    /// Lets go the ids of a pod.
+    pub(crate) fn release_ids(&self, spec: &PodSpec, pod: &str) -> Result<()> {
+        match &self.0.claims {
+            Some(claims) if !spec.namespaces.user.is_host() => claims.release(pod),
+            _ => Ok(()),
+        }
     }
 
     fn homes(&self) -> impl Iterator<Item = Arc<Home>> {

@@ -39,6 +39,10 @@ pub struct NodeOptions {
     pub cgroup_parent: CgroupParent,
     /// Where pods with [`UserMode::Auto`](crate::spec::UserMode::Auto) get their ids from.
     pub id_ranges: IdRanges,
+    /// Where all nodes of the machine write down which ids their pods have: `/run/pericarp-ids` unless said otherwise. Pods
+    /// with [`UserMode::Auto`](crate::spec::UserMode::Auto) share theirs with no pod of any node that has the same
+    /// directory here. Only root may be able to write to it. For root of the machine alone.
+    pub id_claims: PathBuf,
     /// With whose privileges it works: an ordinary user's node needs none of the machine. All of its pods are ephemeral,
     /// and end with the program.
     pub user: NodeUser,
@@ -53,6 +57,7 @@ impl Default for NodeOptions {
             state_dir: "/run/pericarp".into(),
             cgroup_parent: CgroupParent::default(),
             id_ranges: IdRanges::default(),
+            id_claims: "/run/pericarp-ids".into(),
             user: NodeUser::default(),
             admission: None,
         }
@@ -113,6 +118,12 @@ impl NodeOptions {
     /// Sets [`id_ranges`](Self::id_ranges).
     pub fn id_ranges(mut self, ranges: IdRanges) -> Self {
         self.id_ranges = ranges;
+        self
+    }
+
+    /// Sets [`id_claims`](Self::id_claims).
+    pub fn id_claims(mut self, path: impl Into<PathBuf>) -> Self {
+        self.id_claims = path.into();
         self
     }
 

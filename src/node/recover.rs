@@ -100,7 +100,9 @@ fn put_in_order(node: &Node, recovery: &mut Recovery) -> Result<()> {
         }
     }
     remove_dead_programs(node, home, recovery)?;
-    remove_orphans(&node.0.realm, home, recovery)
+    remove_orphans(&node.0.realm, home, recovery)?;
+    // Ids that pods have had which are gone, also those of other nodes: nobody else may recover these.
+    node.0.claims.as_ref().map_or(Ok(()), |claims| claims.sweep(&node.0.proc))
 }
 
 /// Removes a pod of a phase, unless somebody has it locked.
@@ -214,7 +216,6 @@ fn remove_orphans(realm: &Realm, home: &Home, recovery: &mut Recovery) -> Result
             recovery.removed.push(id);
         }
     }
-    home.release_ids_of_nobody()?;
     // A pod's directory is there before it takes its name and until it has given it back.
     for (namespace, name, id) in home.all_names()? {
         if !known(&id)? {

@@ -22,7 +22,7 @@ use crate::cgroup::{Cgroup, no_cgroups};
 use crate::container::lsm;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::logs;
-use crate::node::{self, GARBAGE, Home, NEW, Node, PODS};
+use crate::node::{self, Claimant, GARBAGE, Home, NEW, Node, PODS};
 use crate::spec::kubernetes::ResourceList;
 use crate::spec::{
     IdMappings, NamespaceMode, PidMode, PodSpec, Propagation, SysctlNamespace, UserMode, VolumeSource,
@@ -80,17 +80,16 @@ impl Attempt<'_> {
         // Kept at once: whatever fails from here on, it is removed.
         self.cgroup = place::make(self.node, &dir, self.spec, &resources, self.id)?;
         let cgroup_id = self.cgroup.as_ref().map_or(Ok(0), Cgroup::id)?;
-        let ids = match &self.spec.namespaces.user {
-            UserMode::Mapped(ids) => Some(ids.clone()),
-            UserMode::Auto { size } => {
-                Some(self.node.0.home.take_ids(self.id, &self.node.0.id_ranges, *size)?)
-            }
-            UserMode::Host | UserMode::Path(_) => None,
-        };
+        let ids = self.claim_ids()?;
         let devices = &mut self.devices;
         let realm = &self.node.0.realm;
         let ids =
             realm.run_with_mounts(|| make_shared(self.node, self.home, self.spec, self.id, ids, devices))?;
+        if let (UserMode::Path(_), Some(claims), Some(ids)) =
+            (&self.spec.namespaces.user, &self.node.0.claims, &ids)
+        {
+            claims.join(&self.claimant(), ids)?;
+        }
         let mut process = None;
         if self.spec.namespaces.pid == PidMode::Pod {
             let cgroup = self.cgroup.as_ref().ok_or_else(|| no_cgroups("share the PID namespace of"))?;
@@ -111,6 +110,35 @@ impl Attempt<'_> {
         state::write_new(&dir, state::STATE, &state)?;
         self.home.move_pod(self.id, NEW, PODS)?;
         Ok(state)
+    }
+
+    /// Sees to it that nobody gets the ids of a new user namespace who must not share them, and returns them.
+    fn claim_ids(&self) -> Result<Option<IdMappings>> {
+        let node = &self.node.0;
+        Ok(match (&self.spec.namespaces.user, &node.claims) {
+            (UserMode::Mapped(ids), claims) => {
+                if let Some(claims) = claims {
+                    claims.share(&self.claimant(), ids)?;
+                }
+                Some(ids.clone())
+            }
+            (UserMode::Auto { size }, Some(claims)) => {
+                Some(claims.take_free(&self.claimant(), &node.id_ranges, *size)?)
+            }
+            // The realm has refused the third.
+            (UserMode::Host | UserMode::Path(_) | UserMode::Auto { .. }, _) => None,
+        })
+    }
+
+    fn claimant(&self) -> Claimant<'_> {
+        let node = &self.node.0;
+        Claimant {
+            pod: self.id,
+            home: self.home,
+            node: &node.home,
+            cgroup: self.cgroup.as_ref(),
+            proc: &node.proc,
+        }
     }
 
     /// Makes the pod's directory and locks it: whoever recovers the node leaves alone what it cannot lock. It may
@@ -157,9 +185,7 @@ impl Attempt<'_> {
             }
         }
         logs::swallowed(logs::POD, &of, UNDO, self.home.release_name(namespace, name, self.id));
-        if let UserMode::Auto { .. } = self.spec.namespaces.user {
-            logs::swallowed(logs::POD, &of, UNDO, self.node.0.home.release_ids(self.id));
-        }
+        logs::swallowed(logs::POD, &of, UNDO, self.node.release_ids(self.spec, self.id));
     }
 }
 

@@ -20,7 +20,7 @@ use crate::container::{self, Container, ContainerStatus, ExitStatus, Plan, plan}
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::logs;
 use crate::node::{self, GARBAGE, Home, Node, PODS};
-use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec, UserMode};
+use crate::spec::{ContainerSpec, IdMappings, NamespaceMode, PidMode, PodSpec};
 use crate::sys;
 use crate::sys::clock::Deadline;
 use crate::sys::namespace::{self, Kind};
@@ -417,9 +417,7 @@ impl Pod {
         self.0.home.move_pod(self.id(), PODS, GARBAGE)?;
         dismantle(&self.0.node, &self.0.home, self.id(), &dir)?;
         self.0.home.release_name(self.namespace(), self.name(), self.id())?;
-        if let UserMode::Auto { .. } = self.spec().namespaces.user {
-            self.0.node.0.home.release_ids(self.id())?;
-        }
+        self.0.node.release_ids(self.spec(), self.id())?;
         self.0.home.remove_dir(GARBAGE, self.id())?;
         drop(dir);
         log::info!(target: logs::POD, "{} was removed", self.words());

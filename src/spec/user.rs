@@ -23,9 +23,9 @@ pub enum UserMode {
     /// The one that the library is in.
     #[default]
     Host,
-    /// A new one with these ids.
+    /// A new one with these ids. Other pods may have the same, but for those that have theirs by `Auto`.
     Mapped(IdMappings),
-    /// A new one with ids that no other pod of the node has, from 0 on inside. They are taken from the node's ranges,
+    /// A new one with ids that no other pod of the machine has, from 0 on inside. They are taken from the node's ranges,
     /// see `NodeOptions::id_ranges`.
     #[serde(rename_all = "camelCase")]
     Auto {

@@ -102,6 +102,11 @@ fn a_pod_gets_ids_of_the_ranges_that_are_given(world: &World) -> Outcome {
     let numbers: Vec<u32> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     assert_eq!(numbers, [0, 0x31_0000, 0x1_0000, 0, 0x50_0000, 0x1_0000]);
     world.refused(node.create_pod(&spec("another")), ErrorKind::Exhausted);
+    // What is written down beside the node keeps others from them.
+    assert_eq!(std::fs::read_dir(&world.options.id_claims)?.count(), 3);
+    let ids = IdMappings::contiguous(0x31_ffff, 1);
+    let error = node.create_pod(&PodSpec::new("shared").user(UserMode::Mapped(ids)));
+    world.refused(error, ErrorKind::AlreadyExists);
     // A user whom /etc/subuid does not know has none.
     let nobody = IdRanges::User("no-such-user".to_string());
     let node = world.api.open(&world.options.clone().id_ranges(nobody))?;

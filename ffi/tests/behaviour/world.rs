@@ -82,6 +82,7 @@ impl World {
         let name = format!("{}{}", leaks::own(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let options = NodeOptions::new()
             .state_dir(Path::new("/run").join(&name))
+            .id_claims(Path::new("/run").join(format!("{name}-ids")))
             .cgroup_parent(CgroupParent::Named(name.clone()));
         let node = api.open(&options)?;
         Ok(World { api, node, options, name, dir: tempfile::tempdir()?, notes: Mutex::default() })
@@ -142,6 +143,9 @@ impl Drop for World {
         }
         complaints.extend(gone(self.node.remove()));
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if self.options.id_claims.exists() {
+            complaints.push(format!("{} is left", self.options.id_claims.display()));
+        }
         if self.options.state_dir.exists()
             || mounts.contains(&format!("{} ", self.options.state_dir.display()))
         {

@@ -58,7 +58,7 @@ impl<'a> Objects<'a> {
         let cgroup = cgroup.replace(['(', ')'], "-");
         let (state, group) = (CString::new(state_dir.clone())?, CString::new(cgroup.clone())?);
         let options =
-            [64, 0, state.as_ptr().expose_provenance(), group.as_ptr().expose_provenance(), 0, 0, 0, 0];
+            [72, 0, state.as_ptr().expose_provenance(), group.as_ptr().expose_provenance(), 0, 0, 0, 0, 0];
         // SAFETY: the descriptor is new, and nobody else's.
         let master = unsafe { OwnedFd::from_raw_fd(libc::posix_openpt(libc::O_RDWR | libc::O_CLOEXEC)) };
         let (source, _) = std::io::pipe()?;

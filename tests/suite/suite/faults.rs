@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nix::errno::Errno;
-use pericarp::spec::{IpcObjects, PidMode};
+use pericarp::spec::{IpcObjects, PidMode, UserMode};
 use pericarp::{ErrorKind, Mount, PodSpec, Volume};
 
 use crate::robust::left::Places;
@@ -20,6 +20,7 @@ use crate::support::{Fixture, Outcome, PASS};
 crate::tests![
     a_pod_is_made_or_nothing_is_left_whatever_call_fails,
     a_pod_with_a_shared_pid_namespace_is_made_or_nothing_is_left_whatever_call_fails,
+    a_pod_with_a_user_namespace_is_made_or_nothing_is_left_whatever_call_fails,
     a_container_is_made_and_started_or_nothing_is_left_whatever_call_fails,
     a_container_in_a_shared_pid_namespace_is_made_and_started_or_nothing_is_left_whatever_call_fails,
     a_pod_can_be_removed_again_whatever_call_failed_at_first,
@@ -69,7 +70,13 @@ fn spec(mode: &str) -> PodSpec {
     )
     .expect("IPC objects");
     let pid = if mode == "shared" { PidMode::Pod } else { PidMode::Container };
-    PodSpec::new("pod").volume(Volume::tmpfs("data", 1 << 20)).hostname_files(true).ipc(ipc).pid(pid)
+    let user = if mode == "user" { UserMode::Auto { size: None } } else { UserMode::Host };
+    PodSpec::new("pod")
+        .volume(Volume::tmpfs("data", 1 << 20))
+        .hostname_files(true)
+        .ipc(ipc)
+        .pid(pid)
+        .user(user)
 }
 
 fn make_pod(state_dir: &str, mode: &str) -> pericarp::Result<()> {
@@ -120,11 +127,14 @@ fn fail_at(words: &[&str], k: usize, errno: Errno) -> Option<(String, i32, Strin
         }
         marks += usize::from(call.number == MARK);
         let unlock = call.number == libc::SYS_flock && call.args[1] == libc::LOCK_UN as u64;
+        // A helper is a child that nobody has waited for: the kernel kills it.
+        let kills_helper = call.number == libc::SYS_pidfd_send_signal && words.last() == Some(&"user");
         if marks != 1
             || call.number == MARK
             || is_local(call.number)
             || call.number == libc::SYS_close
             || unlock
+            || kills_helper
         {
             return Then::Go;
         }
@@ -185,6 +195,10 @@ fn a_pod_is_made_or_nothing_is_left_whatever_call_fails() -> Outcome {
 
 fn a_pod_with_a_shared_pid_namespace_is_made_or_nothing_is_left_whatever_call_fails() -> Outcome {
     again::alone(&["faults-test", "pods", "shared"])
+}
+
+fn a_pod_with_a_user_namespace_is_made_or_nothing_is_left_whatever_call_fails() -> Outcome {
+    again::alone(&["faults-test", "pods", "user"])
 }
 
 fn containers(mode: &str) -> Outcome {

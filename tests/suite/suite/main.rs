@@ -75,6 +75,7 @@ mod terminal;
 mod userns;
 mod userns_attributes;
 mod userns_auto;
+mod userns_claims;
 mod userns_files;
 mod userns_more;
 mod userns_order;
@@ -128,6 +129,7 @@ fn main() {
             stopping::payload,
             stress::payload,
             userns::payload,
+            userns_claims::payload,
             userns_order::payload,
             within::payload,
         ];
@@ -202,6 +204,7 @@ fn main() {
         userns::tests(),
         userns_attributes::tests(),
         userns_auto::tests(),
+        userns_claims::tests(),
         userns_files::tests(),
         userns_more::tests(),
         userns_order::tests(),

@@ -35,7 +35,8 @@ fn first(pod: &Pod) -> u32 {
 }
 
 fn taken(fixture: &Fixture) -> usize {
-    fs::read_dir(fixture.options.state_dir.join("ids")).map_or(0, Iterator::count)
+    let names = fs::read_dir(&fixture.options.id_claims).into_iter().flatten().flatten();
+    names.filter(|entry| entry.file_name().to_string_lossy().starts_with("auto.")).count()
 }
 
 fn pods_get_ids_that_no_other_has() -> Outcome {
@@ -58,7 +59,7 @@ fn pods_get_ids_that_no_other_has() -> Outcome {
     let again = fixture.reopen().open_pod("a")?;
     assert_eq!(again.id_mappings(), a.id_mappings());
     assert_eq!(again.spec().namespaces.user, UserMode::Auto { size: None });
-    assert_eq!(taken(&fixture), 8);
+    assert_eq!(taken(&fixture), 6);
     for pod in [a, b, c] {
         pod.remove()?;
     }
@@ -88,14 +89,24 @@ fn ids_come_back_with_recovery() -> Outcome {
     let node = node_with_blocks(&fixture, 3);
     let (a, b) = (node.create_pod(&auto("a"))?, node.create_pod(&auto("b"))?);
     let ephemeral = node.create_pod(&auto("e").ephemeral(true))?;
-    let dir = fixture.options.state_dir.join("ids");
-    // What a program leaves that dies after it took ids.
-    std::os::unix::fs::symlink("00000000-0000-4000-8000-000000000000", dir.join("uid-999948288"))?;
+    // What a program leaves that dies while it takes ids, or gives them back.
+    let dead = "00000000-0000-4000-8000-000000000000";
+    let claims = &fixture.options.id_claims;
+    std::os::unix::fs::symlink(dead, claims.join(format!("auto.uid.999948288.65536.{dead}")))?;
+    fs::write(claims.join(format!(".{dead}.new")), "{")?;
+    let rest = || {
+        fs::read_dir(claims)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().contains(dead))
+    };
+    assert_eq!(rest().count(), 2);
     // A pod that is damaged is removed, and its ids come back.
     fs::write(fixture.options.state_dir.join("pods").join(b.id()).join("state.json"), "")?;
     let recovery = node.recover()?;
     assert_eq!((recovery.adopted, recovery.removed), (vec![a.id().to_string()], vec![b.id().to_string()]));
-    assert_eq!(taken(&fixture), 4);
+    assert_eq!((taken(&fixture), rest().count()), (4, 0));
     assert_eq!(first(&a), first(&fixture.reopen().open_pod("a")?));
     let c = node.create_pod(&auto("c"))?;
     assert!(![first(&a), first(&ephemeral)].contains(&first(&c)));

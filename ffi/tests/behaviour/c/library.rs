@@ -79,6 +79,7 @@ impl Api for C {
             }
             _ => (None, None),
         };
+        let id_claims = c_path(&options.id_claims);
         let admission = options.admission.as_ref().map(c_json);
         let options = pericarp_node_options_t {
             size: size_of::<pericarp_node_options_t>(),
@@ -93,6 +94,7 @@ impl Api for C {
             subid_user: pointer(&subid_user),
             admission: pointer(&admission),
             id_ranges: pointer(&id_ranges),
+            id_claims: id_claims.as_ptr(),
         };
         // SAFETY: all pointers are to what the header asks for.
         let opened = get(null_mut(), |place, err| unsafe { pericarp_node_open(&options, place, err) })?;

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pericarp::{CgroupParent, Node, NodeOptions};
 
-use crate::support::fixture::id_ranges;
+use crate::support::fixture::{claims_beside, id_ranges};
 use crate::support::{Fixture, Outcome, PASS};
 
 /// A guard against hanging, no measure of time: emulated processors are slow.
@@ -70,6 +70,7 @@ pub fn node(state_dir: &str) -> Node {
     let name = Path::new(state_dir).file_name().expect("a name").to_string_lossy().into_owned();
     let options = NodeOptions::new()
         .state_dir(state_dir)
+        .id_claims(claims_beside(Path::new(state_dir)))
         .cgroup_parent(CgroupParent::Named(name))
         .id_ranges(id_ranges(16));
     Node::open(&options).expect("open the node of the test")

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::support::Fixture;
+use crate::support::fixture::claims_beside;
 
 /// Where to look.
 pub struct Places {
@@ -37,11 +38,8 @@ impl Places {
             let names = entries(&names.join(&namespace));
             found.extend(names.into_iter().map(|name| format!("name {namespace}/{name}")));
         }
-        let ids = self.state_dir.join("ids");
-        for name in entries(&ids) {
-            let owner = fs::read_link(ids.join(&name)).unwrap_or_default();
-            found.push(format!("ids {name} of {}", owner.display()));
-        }
+        let ids = entries(&claims_beside(&self.state_dir));
+        found.extend(ids.into_iter().map(|name| format!("ids {name}")));
         for name in entries(&self.cgroup) {
             let path = self.cgroup.join(&name);
             if path.is_dir() {

@@ -26,6 +26,7 @@ impl Fixture {
             format!("pericarp-suite-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let options = NodeOptions::new()
             .state_dir(Path::new("/run").join(&name))
+            .id_claims(claims_beside(&Path::new("/run").join(&name)))
             .cgroup_parent(CgroupParent::Named(name))
             .id_ranges(id_ranges(16));
         let node = Node::open(&options).expect("open a node; the suite needs root");
@@ -73,10 +74,19 @@ impl Drop for Fixture {
         removed.expect("remove the node at the end of the test");
         let state = &self.options.state_dir;
         assert!(!state.exists(), "{} is left", state.display());
+        let claims = claims_beside(state);
+        assert!(!claims.exists(), "{} is left", claims.display());
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read the mount table");
         let name = state.file_name().expect("a name").to_string_lossy();
         assert!(!mounts.contains(&*name), "the mount table still has {name}");
     }
+}
+
+/// Where a test's node writes down which ids its pods have: tests have the same ids, and count on them.
+pub fn claims_beside(state_dir: &Path) -> PathBuf {
+    let mut path = state_dir.as_os_str().to_os_string();
+    path.push("-ids");
+    path.into()
 }
 
 /// So many blocks of ids for pods with user namespaces. Other nodes of the suite have the same: that does no harm, since

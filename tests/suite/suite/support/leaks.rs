@@ -17,6 +17,7 @@ pub struct Snapshot {
     mounts: BTreeSet<String>,
     cgroups: BTreeSet<String>,
     state: BTreeSet<String>,
+    claims: BTreeSet<String>,
     descriptors: usize,
     children: BTreeSet<String>,
 }
@@ -27,6 +28,7 @@ impl Snapshot {
             mounts: mounts(),
             cgroups: cgroups(),
             state: entries("/run").into_iter().filter(|name| name.contains(&own())).collect(),
+            claims: claims(),
             descriptors: entries("/proc/self/fd").len(),
             children: children(),
         }
@@ -52,6 +54,7 @@ impl Snapshot {
         let mut leaks = new("mount", &self.mounts, &now.mounts);
         leaks.extend(new("cgroup", &self.cgroups, &now.cgroups));
         leaks.extend(new("in /run:", &self.state, &now.state));
+        leaks.extend(new("claim of ids", &self.claims, &now.claims));
         leaks.extend(new("child process", &self.children, &now.children));
         if now.descriptors > self.descriptors {
             leaks.push(format!("{} open files instead of {}", now.descriptors, self.descriptors));
@@ -86,6 +89,15 @@ fn cgroups() -> BTreeSet<String> {
         .flat_map(|mount| entries(mount).into_iter().map(move |name| format!("{mount}/{name}")))
         .filter(|path| path.contains(&own()))
         .collect()
+}
+
+/// What pods of this run have in the directory where those of the machine write down which ids they have.
+fn claims() -> BTreeSet<String> {
+    const PLACE: &str = "/run/pericarp-ids";
+    let is_own = |name: &String| {
+        fs::read_to_string(format!("{PLACE}/{name}")).is_ok_and(|owner| owner.contains(&own()))
+    };
+    entries(PLACE).into_iter().filter(is_own).collect()
 }
 
 fn children() -> BTreeSet<String> {
