@@ -4,13 +4,6 @@ use std::fmt::Write;
 
 use crate::results::{Outcome, Results};
 
-/// Tests that may have run nowhere, by suite and name, each with why. They count as skipped all the same.
-const MAY_RUN_NOWHERE: &[(&str, &str, &str)] = &[(
-    "pericarp-ffi (test)",
-    "installed::cargo_c_installs_the_same",
-    "cargo-c takes half an hour to build, and no package of Debian has one that is new enough",
-)];
-
 /// Where a suite ran.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
@@ -66,20 +59,8 @@ impl Report {
                 (other.suite.as_str(), same.name.as_str()) == id
                     && !matches!(same.outcome, Outcome::Skipped(_))
             });
-            let may = MAY_RUN_NOWHERE.iter().any(|(suite, test, _)| (*suite, *test) == id);
-            if !ran && !may && !never.contains(&id) {
+            if !ran && !never.contains(&id) {
                 never.push(id);
-            }
-        }
-        // An exception for a test of another name would hide that this one is gone.
-        for (suite, test, _) in MAY_RUN_NOWHERE {
-            let (of_suite, is_there) =
-                self.tests().fold((false, false), |(of_suite, is_there), (run, one)| {
-                    let same = run.suite == *suite;
-                    (of_suite || same, is_there || same && one.name == *test)
-                });
-            if of_suite && !is_there {
-                never.push((suite, test));
             }
         }
         let lines =

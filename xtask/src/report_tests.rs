@@ -95,18 +95,3 @@ fn nothing_at_all_is_a_failure() {
     report.check_not_empty();
     assert!(!report.is_success());
 }
-
-#[test]
-fn the_written_exception_may_run_nowhere_but_must_be_there() {
-    let (suite, test, _) = MAY_RUN_NOWHERE[0];
-    let whole = |name: &str| {
-        let mut report = Report::default();
-        let line = format!("test {name} ... ignored (there is none)");
-        let results = output(&line, "ok. 0 passed; 0 failed; 1 ignored");
-        report.add(suite.to_owned(), Place::Native, results, None);
-        report.find_never_run();
-        report.text()
-    };
-    assert!(whole(test).ends_with("\n0 passed, 0 failed, 1 skipped\n"), "{}", whole(test));
-    assert!(whole("another").ends_with("\n0 passed, 2 failed, 1 skipped\n"), "{}", whole("another"));
-}

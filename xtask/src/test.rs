@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::stdout,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -21,7 +22,8 @@ const HELP: &str = "\
 usage: cargo xtask test [OPTIONS] [FILTER]
 
 Runs every test of the workspace and adds up the results. What a machine must have for it is installed
-if this runs as root, and named otherwise.
+if this runs as root, and named otherwise. Cargo-c is built once into target/tools, where the machine has
+none.
 
   native   unit tests, documentation tests and the integration suite, on this machine
   guest    the library's unit tests, the suite, and what of the C interface depends on the kernel, as root in one
@@ -47,6 +49,8 @@ const INTERFACE: &str = "pericarp-ffi";
 /// take. Their program is built here, by the test of the second name: the guest has no compiler.
 const STATUSES: &str = "hosts::exit_statuses";
 const C_PROGRAMS: (&str, &str) = ("hosts::the_programs_compile", "c-programs/sigchld");
+/// The one test that needs cargo-c.
+const CARGO_C: &str = "installed::cargo_c_installs_the_same";
 /// What the names of the suite's tests of mandatory access control begin with. A kernel has AppArmor or SELinux.
 const LSM: &str = "lsm::";
 
@@ -92,6 +96,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     let options = Options::parse(arguments)?;
     tools::ensure(if options.guest { &[tools::NATIVE, tools::GUEST] } else { &[tools::NATIVE] })?;
+    let path = match options.native && options.filter.as_ref().is_none_or(|filter| CARGO_C.contains(filter)) {
+        true => Some(tools::ensure_cargo_c()?),
+        false => env::var_os("PATH"),
+    };
     let binaries = cargo::build_tests()?;
     if !binaries.iter().any(|binary| binary.is_test && binary.package == SUITE && binary.kind == "test") {
         bail!("the workspace has no test suite {SUITE}");
@@ -99,7 +107,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 
     let mut report = Report::default();
     if options.native {
-        native(&options, &binaries, &mut report)?;
+        native(&options, &binaries, path, &mut report)?;
     }
     if options.guest {
         guest(&options, &binaries, &mut report)?;
@@ -118,14 +126,14 @@ fn announce(suite: &str, place: &str) {
     println!("\n=== {suite}, {place}");
 }
 
-fn native(options: &Options, binaries: &[Binary], report: &mut Report) -> Result<()> {
+fn native(options: &Options, binaries: &[Binary], path: Option<OsString>, report: &mut Report) -> Result<()> {
     // The documentation tests come before the suite, which takes longest.
     let (suite, others): (Vec<&Binary>, Vec<&Binary>) =
         binaries.iter().filter(|binary| binary.is_test).partition(|binary| binary.package == SUITE);
     let run = |binary: &Binary, report: &mut Report| {
         let mut command = Command::new(&binary.executable);
         command.args(&options.filter).current_dir(&binary.directory);
-        command.env("CARGO_MANIFEST_DIR", &binary.directory);
+        command.env("CARGO_MANIFEST_DIR", &binary.directory).envs(path.as_ref().map(|path| ("PATH", path)));
         one(binary.suite(), &mut command, options.limit, report)
     };
     for binary in others {

@@ -2,13 +2,14 @@
 
 use std::{
     env,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Result, bail};
 
-use crate::process;
+use crate::{cargo, process, root};
 
 /// A program or file and the Debian package that has it.
 pub struct Tool {
@@ -32,7 +33,17 @@ pub const NATIVE: &[Tool] = &[
     // The quickstarts in C and Go count with it.
     Tool { package: "perl-base", is_there: || on_path("perl") },
     Tool { package: "golang-go", is_there: || on_path("go") },
+    // For building cargo-c, where that must be done.
+    Tool {
+        package: "libssl-dev",
+        is_there: || cargo_c_is_there() || Path::new("/usr/include/openssl/ssl.h").exists(),
+    },
 ];
+
+/// What installs the C interface in one of its tests; Debian has none that is new enough for this workspace. Each version
+/// wants a recent rustc: this is the newest one that the workspace's `rust-version` builds, so that every rustc does which
+/// builds the workspace.
+const CARGO_C: &str = "0.10.18";
 
 /// What the guest needs.
 pub const GUEST: &[Tool] = &[
@@ -63,6 +74,37 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .map(|directory| directory.join(program))
         .find(|program| program.is_file())
+}
+
+/// Cargo-c's program that Cargo runs as `cargo cinstall`.
+const CINSTALL: &str = "cargo-cinstall";
+
+/// Where it is put if the machine has none.
+fn own_cargo_c() -> PathBuf {
+    root().join("target/tools").join(format!("cargo-c-{CARGO_C}"))
+}
+
+fn cargo_c_is_there() -> bool {
+    on_path(CINSTALL) || own_cargo_c().join("bin").join(CINSTALL).is_file()
+}
+
+/// Makes sure that cargo-c is there, which takes three or four minutes the first time on two processors. Returns the
+/// `PATH` on which it is.
+pub fn ensure_cargo_c() -> Result<OsString> {
+    let own = own_cargo_c();
+    if !cargo_c_is_there() {
+        eprintln!("xtask: building cargo-c {CARGO_C}");
+        let mut install = cargo::command(&["install", "--locked", "--root"]);
+        install.arg(&own).arg(format!("cargo-c@{CARGO_C}"));
+        // It runs once: that it is built fast counts for more than that it is fast.
+        for (setting, value) in [("OPT_LEVEL", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "256"), ("DEBUG", "0")]
+        {
+            install.env(format!("CARGO_PROFILE_RELEASE_{setting}"), value);
+        }
+        process::run(&mut install)?;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths(env::split_paths(&path).chain([own.join("bin")]))?)
 }
 
 /// Busybox is copied into containers, where no library is.
