@@ -124,6 +124,8 @@ fn received(listener: &UnixListener) -> (String, OwnedFd) {
     (String::from_utf8_lossy(&text[..length]).into_owned(), descriptor)
 }
 
+/// Mutation: with no line in `kill.rs` for who wants all ended of a container that has ended, `kill --all one 15` failed with
+/// "container not running".
 #[test]
 fn a_container_lives_as_containerd_has_it() {
     let engine = Engine::new("trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
@@ -179,6 +181,8 @@ fn a_container_lives_as_containerd_has_it() {
     assert_eq!(engine.json(&["list", "--format=json"]), json!([]));
 }
 
+/// Mutation: with `signal` in the place of `signal_all` in `kill.rs`, the child heard nothing, and the container never stopped:
+/// "stopped: running "ready\nready\n"".
 #[test]
 fn a_signal_is_for_one_process_or_for_all() {
     let hear = "trap 'heard=1' 37; echo ready; while [ -z \"$heard\" ]; do sleep 0.01; done";
@@ -197,6 +201,8 @@ fn a_signal_is_for_one_process_or_for_all() {
 }
 
 /// What ends a program that does nothing about it ends one that was created, and nothing else does.
+///
+/// Mutation: without the line for created containers in `kill.rs`, init ignored the signal: "stopped: created """.
 #[test]
 fn a_container_that_was_created_hears_signals() {
     for (signal, all) in [("KILL", false), ("15", false), ("USR1", true)] {
@@ -213,6 +219,8 @@ fn a_container_that_was_created_hears_signals() {
     }
 }
 
+/// Mutation: with nothing but the controller asked for the number of processes (`events.rs`), 0 of them were told where there is
+/// no such controller.
 #[test]
 fn figures_have_the_shape_of_runc() {
     let engine = Engine::new("sleep 1000");
@@ -265,6 +273,8 @@ fn memory_is_counted(engine: &Engine) -> bool {
     PathBuf::from(format!("{mount}{path}/memory.events")).exists()
 }
 
+/// Mutation: without `cap` among what conflicts with `--process` (`options.rs`), `--cap` was ignored: exit status 9, and nothing on
+/// standard error.
 #[test]
 fn a_process_is_executed_as_it_is_described() {
     let engine = Engine::new("sleep 1000");
@@ -313,6 +323,7 @@ fn a_process_is_executed_as_it_is_described() {
     engine.run(&["delete", "--force", "one"]);
 }
 
+/// Mutation: with the container's pidfd sent in `exec.rs`, it was of process 21033 and not of 21048.
 #[test]
 fn terminals_and_pidfds_are_sent_to_who_asks() {
     let engine = Engine::new("sleep 1000");
@@ -362,6 +373,9 @@ fn terminals_and_pidfds_are_sent_to_who_asks() {
 }
 
 /// As the kubelet resizes a container: containerd and CRI-O send all resources of the configuration.
+///
+/// Mutations: with no rules taken by `update.rs`, and likewise without `BPF_F_REPLACE` in `src/sys/bpf.rs`, where the old program
+/// goes on to refuse what the new one allows, the second answer was "refused" and not "opened".
 #[test]
 fn an_update_comes_with_rules_for_devices() {
     let engine =
@@ -399,6 +413,7 @@ fn an_update_comes_with_rules_for_devices() {
     engine.run(&["delete", "--force", "one"]);
 }
 
+/// Mutation: without the third line of `VERSION` in `options.rs`, there were 2 lines and not 3.
 #[test]
 fn what_the_runtime_can_do_is_told() {
     let engine = Engine::new("");
@@ -414,6 +429,7 @@ fn what_the_runtime_can_do_is_told() {
     assert!(engine.failure(&["restore", "--detach", "--bundle", "/b", "one"]).contains("checkpoints"));
 }
 
+/// Mutation: with this program's own number as `LISTEN_PID` (`commands.rs`), the container said "1 20999 a" and not "1 1 a".
 #[test]
 fn sockets_that_the_program_was_started_for_are_the_containers() {
     let engine = Engine::new("echo \"$LISTEN_FDS $LISTEN_PID $LISTEN_FDNAMES\"; cat <&3; cat <&4");
@@ -437,6 +453,7 @@ fn sockets_that_the_program_was_started_for_are_the_containers() {
     engine.run(&["delete", "one"]);
 }
 
+/// Mutation: with `start` not waiting for `notify.rs`, nobody listened any more when the container told: ECONNREFUSED.
 #[test]
 fn a_container_tells_that_it_is_ready() {
     let engine = Engine::new("echo \"$NOTIFY_SOCKET\"; sleep 1000");

@@ -79,7 +79,7 @@ fn started(pod: &Pod, name: &str, command: &str) -> Result<pericarp::Container, 
 }
 
 /// Seen to fail: with `Order::Pids` comparing a with b instead of b with a (podtop/table.rs), the lines did not come in the
-/// order of their processes;.
+/// order of their processes.
 fn each_key_sorts_by_its_column_and_the_screen_is_not_wider_than_the_terminal() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("a-pod-with-a-name-that-is-longer-than-its-column");
@@ -185,6 +185,8 @@ fn a_pod_is_frozen_and_thawed_by_what_it_is_itself() -> Outcome {
     PASS
 }
 
+/// Seen to fail: with `press` in podtop/app.rs stopping at once, without a second key, both containers had been stopped
+/// ("exit 5") and the foot never said "s again stops web".
 fn a_pod_is_stopped_by_its_line() -> Outcome {
     let fixture = Fixture::new();
     let pod = fixture.pod("web");
