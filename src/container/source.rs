@@ -330,7 +330,13 @@ impl<'a> Opener<'a> {
             Some(at) => at,
             None => {
                 let (init, proc) = (&self.node.0.init, &self.node.0.proc);
-                let namespace = make_user_namespace(init, proc, &idmap.uid_mappings, &idmap.gid_mappings)?;
+                let namespace = make_user_namespace(
+                    init,
+                    proc,
+                    &idmap.uid_mappings,
+                    &idmap.gid_mappings,
+                    self.node.0.realm.is_ordinary(),
+                )?;
                 self.mappings.push((idmap.clone(), namespace));
                 self.mappings.len() - 1
             }
@@ -404,7 +410,10 @@ pub(crate) fn not_mapped(errno: Errno, what: impl Display) -> Error {
             "its filesystem, or one that is mounted below it, has no idmapped mounts (tmpfs has them since Linux 6.3, \
              overlay has none); use another one, or unmappedMounts",
         ),
-        Errno::EPERM => error.because("it is idmapped already; use unmappedMounts, or what it was made of"),
+        Errno::EPERM => error.because(
+            "it is idmapped already, or its filesystem was mounted outside the user namespace that this program is root \
+             in; use unmappedMounts, or something else",
+        ),
         _ => error,
     }
 }

@@ -15,7 +15,8 @@ use crate::spec::kubernetes::Admission;
 pub enum NodeUser {
     /// Those of the program, which must be root's (`CAP_SYS_ADMIN` and others). Root may be that of a user namespace which
     /// somebody else has made, with a mount namespace of its own (as podman makes them for an ordinary user, or a container
-    /// of a pod with a user namespace): then what takes root of the machine is refused, but pods outlive the program.
+    /// of a pod with a user namespace): then what takes root of the machine is refused, but pods outlive the program, and may be
+    /// [mapped](crate::spec::UserMode::Mapped) to ids of that namespace.
     #[default]
     Root,
     /// None: the node has a user namespace in which this user is root, and nobody else exists. Processes in containers

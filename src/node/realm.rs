@@ -14,7 +14,7 @@ use super::mapping;
 use super::{NodeUser, Proc};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spawn::{InitImage, make_own_user_namespace};
-use crate::spec::{IdMapping, IdMappings, PidMode, PodSpec, user};
+use crate::spec::{IdMapping, IdMappings, PidMode, PodSpec, UserMode, user};
 use crate::sys::namespace::Kind;
 use crate::sys::thread::{self, Awaited};
 use crate::sys::worker;
@@ -172,12 +172,26 @@ impl Realm {
                  process; say ephemeral, and keep the program running",
             );
         }
-        if !spec.namespaces.user.is_host() {
-            return unsupported(
-                "a pod with a user namespace of its own",
-                "all pods share the user namespace of the node, an ordinary user's or that in which this program is root, \
-                 see NodeOptions::user: leave namespaces.user out",
-            );
+        match (self, &spec.namespaces.user) {
+            (Realm::Own { .. }, mode) if !mode.is_host() => {
+                return unsupported(
+                    "a pod with a user namespace of its own",
+                    "all pods share the user namespace of the node, an ordinary user's, see NodeOptions::user: leave \
+                     namespaces.user out",
+                );
+            }
+            (_, UserMode::Auto { .. }) => {
+                return unsupported(
+                    "a pod with a user namespace with ids that no other has",
+                    "ids are taken for pods by root of the machine alone; say mapped, and give some of those that this \
+                     program's user namespace has",
+                );
+            }
+            (Realm::Within(inside), UserMode::Mapped(ids)) => {
+                check_mapped("uid", &ids.uid_mappings, &inside.ids.uid_mappings)?;
+                check_mapped("gid", &ids.gid_mappings, &inside.ids.gid_mappings)?;
+            }
+            _ => {}
         }
         if self.is_user() && !spec.net_devices.is_empty() {
             return unsupported(
@@ -209,6 +223,31 @@ impl Realm {
     }
 }
 
+/// Ids of a pod must be ids of the user namespace that the program is in. The kernel takes each range out of one of those
+/// that it has, and says no more than EPERM of others.
+fn check_mapped(word: &str, mappings: &[IdMapping], inside: &[IdMapping]) -> Result<()> {
+    let last = |first: u32, size: u32| u64::from(first) + u64::from(size) - 1;
+    let is_in = |ids: &IdMapping, all: &IdMapping| {
+        ids.host_id >= all.container_id && last(ids.host_id, ids.size) <= last(all.container_id, all.size)
+    };
+    let Some(wrong) = mappings.iter().find(|ids| !inside.iter().any(|all| is_in(ids, all))) else {
+        return Ok(());
+    };
+    let has: Vec<String> = inside
+        .iter()
+        .map(|ids| format!("{} to {}", ids.container_id, last(ids.container_id, ids.size)))
+        .collect();
+    Err(Error::invalid(
+        format!("namespaces.user.{word}Mappings"),
+        format!(
+            "{word}s {} to {} are not in one of the ranges of the user namespace that this program is in, which has {}",
+            wrong.host_id,
+            last(wrong.host_id, wrong.size),
+            has.join(", ")
+        ),
+    ))
+}
+
 /// Whether this program is in the machine's own user namespace.
 pub(super) fn is_machines() -> Result<bool> {
     let stat =
@@ -218,4 +257,25 @@ pub(super) fn is_machines() -> Result<bool> {
 
 fn own_mounts() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).step("copy", "the mounts of the machine")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_a_pod_are_each_in_a_range_of_the_programs() {
+        let inside = [IdMapping::new(0, 0, 1), IdMapping::new(1, 1, 65536)];
+        let check = |ids: &[(u32, u32, u32)]| {
+            let ids: Vec<_> =
+                ids.iter().map(|&(inside, out, size)| IdMapping::new(inside, out, size)).collect();
+            check_mapped("uid", &ids, &inside).map_err(|error| error.to_string())
+        };
+        // What podman gives for keep-id.
+        assert_eq!(check(&[(0, 1, 1000), (1000, 0, 1), (1001, 1001, 64536)]), Ok(()));
+        for wrong in [&[(0, 0, 2)][..], &[(0, 65536, 2)], &[(0, 1, 5), (5, 70_000, 1)]] {
+            let text = check(wrong).unwrap_err();
+            assert!(text.contains("0 to 0, 1 to 65536"), "{text}");
+        }
+    }
 }

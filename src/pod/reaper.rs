@@ -38,14 +38,15 @@ impl Reaper {
 pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cgroup) -> Result<Reaper> {
     let guard = node.0.cgroups.device_guard(&[])?;
     let cgroup = pod.create_guarded(CGROUP, &Resources::default(), &guard)?;
-    let plan = plan::reaper(spec, node.0.realm.keeps_groups());
+    let realm = &node.0.realm;
+    let plan = plan::reaper(spec, realm.keeps_groups(), realm.is_ordinary());
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     // One that belongs to the pod's user namespace is made by init, when it is in that.
     if !plan.enters_pid() {
         namespaces |= CloneFlags::CLONE_NEWPID;
     }
     let (control, inits) = Control::pair()?;
-    let mut child: Child = node.0.realm.launch(|| {
+    let mut child: Child = realm.launch(|| {
         let mut opener = Opener::new(node, None);
         opener.control(inits)?;
         opener.open_in_pins(&plan, home, id)?;

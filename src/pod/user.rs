@@ -36,14 +36,15 @@ pub(super) fn make(
     kinds: &[Kind],
 ) -> Result<UserNamespace> {
     let flags = kinds.iter().fold(CloneFlags::empty(), |flags, kind| flags | kind.flag());
-    let proc = &node.0.proc;
+    let (proc, ordinary) = (&node.0.proc, node.0.realm.is_ordinary());
     let (helper, ids) = match (mode, ids) {
         (UserMode::Path(path), _) => {
-            let helper = Helper::start(node, plan::holder(true, flags), CloneFlags::empty(), |_| {
-                let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-                openat(AT_FDCWD, path, flags, Mode::empty()).step("open", path.display())
-            })
-            .map_err(|error| error.within(format!("join the user namespace at {}", path.display())))?;
+            let helper =
+                Helper::start(node, plan::holder(true, flags, ordinary), CloneFlags::empty(), |_| {
+                    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+                    openat(AT_FDCWD, path, flags, Mode::empty()).step("open", path.display())
+                })
+                .map_err(|error| error.within(format!("join the user namespace at {}", path.display())))?;
             let read = |file: &str| {
                 let path = format!("{}/{file}", helper.pid());
                 user::parse(&proc.read(&path)?)
@@ -55,10 +56,11 @@ pub(super) fn make(
         (_, ids) => {
             let ids = ids.unwrap_or_default();
             let flags = flags | CloneFlags::CLONE_NEWUSER;
-            let helper = Helper::start(node, plan::holder(false, CloneFlags::empty()), flags, |_| {
-                Err(Error::new(ErrorKind::System, "open").on("nothing"))
-            })
-            .map_err(explain)?;
+            let helper =
+                Helper::start(node, plan::holder(false, CloneFlags::empty(), ordinary), flags, |_| {
+                    Err(Error::new(ErrorKind::System, "open").on("nothing"))
+                })
+                .map_err(explain)?;
             proc.write_map(helper.pid(), "uid_map", &user::text(&ids.uid_mappings))?;
             proc.write_map(helper.pid(), "gid_map", &user::text(&ids.gid_mappings))?;
             (helper, ids)

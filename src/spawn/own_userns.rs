@@ -37,13 +37,13 @@ pub(crate) fn make_own_user_namespace(
         _ => error,
     }
     };
-    make_with(init, proc.as_fd(), &PLAN, explain, |control, pid| settle(control).and_then(|()| map(pid)))
+    make_with(init, proc.as_fd(), &SHOWN, explain, |control, pid| settle(control).and_then(|()| map(pid)))
 }
 
 /// To be seen, and to wait.
-const PLAN: [u32; 2] = [wire::SHOW, wire::BARRIER];
+pub(super) const SHOWN: [u32; 2] = [wire::SHOW, wire::BARRIER];
 
-fn settle(control: &Control) -> Result<()> {
+pub(super) fn settle(control: &Control) -> Result<()> {
     match control.receive()? {
         Message::Ready => Ok(()),
         message => Err(Error::new(ErrorKind::System, "start")
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_plan_is_one_that_init_takes() {
-        let bytes = plan(7, &PLAN);
+        let bytes = plan(7, &SHOWN);
         let mut plan = wire::Plan::decode(&bytes).unwrap_or_else(|_| panic!("malformed"));
         assert_eq!(plan.descriptors, 7i32.to_le_bytes());
         let mut operations = Vec::new();

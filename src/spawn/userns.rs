@@ -11,6 +11,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
+use super::own_userns::{SHOWN, settle};
 use super::{Control, InitImage, Launch};
 use crate::error::{Context, Error, Result};
 use crate::init::wire;
@@ -18,7 +19,7 @@ use crate::spec::{IdMapping, user};
 use crate::sys::thread;
 
 /// A new user namespace with these ids, owned by the one of the caller. `proc` is a proc(5) of the caller's PID
-/// namespace.
+/// namespace. Who is not root of the machine (`ordinary`) writes the maps of no process that is hidden.
 ///
 /// # Errors
 /// `PermissionDenied` when the caller may not map these ids: that takes `CAP_SETUID` and `CAP_SETGID`. `Exhausted` when
@@ -28,6 +29,7 @@ pub(crate) fn make_user_namespace(
     proc: impl AsFd,
     uids: &[IdMapping],
     gids: &[IdMapping],
+    ordinary: bool,
 ) -> Result<OwnedFd> {
     let explain = |error: Error| match error.errno().map(Errno::from_raw) {
         Some(Errno::ENOSPC | Errno::EUSERS) => {
@@ -39,8 +41,11 @@ pub(crate) fn make_user_namespace(
         _ => error,
     };
     let proc = proc.as_fd();
-    let map = |_: &Control, pid| write_maps(proc, pid, uids, gids);
-    make_with(init, proc, &[wire::BARRIER], explain, map)
+    let map = |pid| write_maps(proc, pid, uids, gids);
+    let plan: &[u32] = if ordinary { &SHOWN } else { &[wire::BARRIER] };
+    make_with(init, proc, plan, explain, |control, pid| {
+        if ordinary { settle(control).and_then(|()| map(pid)) } else { map(pid) }
+    })
 }
 
 /// A new user namespace whose process is given its ids by `map`, while it is at the end of a plan of these operations,
@@ -131,12 +136,12 @@ mod tests {
         let (init, proc) = (InitImage::new().unwrap(), Proc::new(NodeUser::Root).unwrap());
         let uids = [IdMapping::new(0, 100_000, 10), IdMapping::new(10, 0, 1)];
         let gids = [IdMapping::new(0, 200_000, 1000)];
-        let namespace = make_user_namespace(&init, &proc, &uids, &gids).unwrap();
+        let namespace = make_user_namespace(&init, &proc, &uids, &gids, false).unwrap();
         let own = openat(&proc, "self/ns/user", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
         let inode = |fd: &OwnedFd| nix::sys::stat::fstat(fd).unwrap().st_ino;
         assert_ne!(inode(&namespace), inode(&own));
         let wrong = [IdMapping::new(0, 1, 2), IdMapping::new(1, 8, 2)];
-        let error = make_user_namespace(&init, &proc, &wrong, &gids).unwrap_err();
+        let error = make_user_namespace(&init, &proc, &wrong, &gids, false).unwrap_err();
         assert_eq!(error.errno(), Some(libc::EINVAL), "{error}");
     }
 }

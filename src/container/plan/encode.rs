@@ -370,6 +370,7 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             wire::LOOK_AS
         }
         Step::KeepGroups => wire::KEEP_GROUPS,
+        Step::Show => wire::SHOW,
         Step::Twin { steps } => {
             w.u32(*steps);
             wire::TWIN

@@ -262,6 +262,9 @@ pub(crate) enum Step {
     },
     /// In a user namespace that may not change them.
     KeepGroups,
+    /// Its files in proc belong to its own user, as whom root of a user namespace writes its maps: those of a hidden
+    /// process belong to root of the machine.
+    Show,
     /// Make a twin, which does the next steps alone: so many.
     Twin {
         steps: u32,
@@ -568,6 +571,7 @@ impl fmt::Display for Step {
                 write!(f, "look at files as user {uid}, group {gid}, groups {groups:?}")
             }
             Step::KeepGroups => write!(f, "keep the groups"),
+            Step::Show => write!(f, "let itself be seen"),
             Step::Twin { steps } => {
                 write!(f, "make a twin, which does the next {steps} steps and init does not")
             }

@@ -81,6 +81,7 @@ mod userns_more;
 mod userns_order;
 mod volumes;
 mod within;
+mod within_userns;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -132,6 +133,7 @@ fn main() {
             userns_claims::payload,
             userns_order::payload,
             within::payload,
+            within_userns::payload,
         ];
         if own.iter().any(|payload| payload(&words)) {
             std::process::exit(0);
@@ -210,6 +212,7 @@ fn main() {
         userns_order::tests(),
         volumes::tests(),
         within::tests(),
+        within_userns::tests(),
     ]
     .into_iter()
     .flatten()

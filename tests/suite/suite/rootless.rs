@@ -4,7 +4,7 @@
 //! what `rootless_user.rs` says under the name of the test, in a directory that is its own.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -121,6 +121,36 @@ pub fn by_user_with_place(words: &[&str], prepare: impl FnOnce(&Path)) -> Outcom
     let left: Vec<_> = fs::read_dir(place.path("run"))?.flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
     PASS
+}
+
+/// A test that the user does in a user namespace with ids as newuidmap gives them: it makes the namespace and calls
+/// [`wait_for_ids`], and root writes the maps.
+pub fn by_user_with_ids(words: &[&str]) -> Outcome {
+    if let Some(why) = lacks() {
+        return skip(why);
+    }
+    let place = Place::new();
+    let mut command = place.command(words);
+    become_user(&mut command);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut asked = [0];
+    child.stdout.as_mut().expect("a pipe").read_exact(&mut asked)?;
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", child.id()), format!("0 {USER} 1\n1 {SUBORDINATE} 65536\n"))?;
+    }
+    child.stdin.take().expect("a pipe").write_all(b"\n")?;
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {text}", output.status);
+    let left: Vec<_> = fs::read_dir(place.path("run"))?.flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    PASS
+}
+
+/// In the user namespace that was just made.
+pub fn wait_for_ids() {
+    io::stdout().write_all(b"\n").and_then(|()| io::stdout().flush()).expect("ask for ids");
+    io::stdin().read_exact(&mut [0]).expect("wait for ids");
 }
 
 fn a_pod_needs_no_privilege_and_leaves_nothing() -> Outcome {

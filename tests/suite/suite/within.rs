@@ -67,7 +67,7 @@ fn become_root(namespaces: CloneFlags) {
 }
 
 /// A path in the directory of the test.
-fn here(name: &str) -> PathBuf {
+pub fn here(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os("HERE").expect("the directory of the test")).join(name)
 }
 
@@ -75,12 +75,12 @@ fn options(state_dir: impl Into<PathBuf>) -> NodeOptions {
     NodeOptions::new().state_dir(state_dir).cgroup_parent(CgroupParent::None)
 }
 
-fn node() -> Node {
+pub fn node() -> Node {
     Node::open(&options(here("run/node"))).expect("open the node")
 }
 
 /// In a root filesystem with the machine's programs. (All of `/` has the node's own pins in it, which cannot be copied.)
-fn script(name: &str, text: &str) -> ContainerSpec {
+pub fn script(name: &str, text: &str) -> ContainerSpec {
     let root = here("root");
     for directory in ["proc", "sys", "dev", "etc", "mnt", "root"] {
         fs::create_dir_all(root.join(directory)).expect("make a directory");
@@ -152,7 +152,7 @@ fn refused() {
         assert!(error.to_string().contains(word), "no {word:?} in {error}");
     };
     for (spec, word) in [
-        (PodSpec::new("web").user(UserMode::Auto { size: None }), "user namespace"),
+        (PodSpec::new("web").user(UserMode::Auto { size: None }), "mapped"),
         (PodSpec::new("web").pid(PidMode::Host), "PID namespace"),
     ] {
         says(node.create_pod(&spec).expect_err(word), ErrorKind::Unsupported, word);

@@ -103,8 +103,9 @@ pub(crate) fn compile(pod: &PodContext<'_>, container: &ContainerSpec) -> Result
     Ok(build.plan)
 }
 
-/// The plan of process 1 of a PID namespace that the pod's containers share: it has nothing and sees nothing.
-pub(crate) fn reaper(pod: &PodSpec, keeps_groups: bool) -> Plan {
+/// The plan of process 1 of a PID namespace that the pod's containers share: it has nothing and sees nothing. In an
+/// `ordinary` node the template shows it a proc of the machine.
+pub(crate) fn reaper(pod: &PodSpec, keeps_groups: bool, ordinary: bool) -> Plan {
     let mut plan = Plan::new();
     if keeps_groups {
         plan.step(Step::KeepGroups);
@@ -113,7 +114,9 @@ pub(crate) fn reaper(pod: &PodSpec, keeps_groups: bool) -> Plan {
     plan.step(Step::Unshare(CloneFlags::CLONE_NEWCGROUP));
     plan.step(Step::Setsid);
     if !pod.namespaces.user.is_host() {
-        user::show_proc(&mut plan);
+        if !ordinary {
+            user::show_proc(&mut plan);
+        }
         let user = plan.source(Source::Namespace(Kind::User));
         user::enter(&mut plan, user, CloneFlags::CLONE_NEWCGROUP | CloneFlags::CLONE_NEWPID);
         plan.step(Step::EnterPid);

@@ -177,7 +177,7 @@ impl Build<'_> {
         }
         let inits = self.plan.steps.split_off(parts_at);
         self.plan.step(Step::Twin { steps: 0 });
-        if makes_proc {
+        if makes_proc && self.pod.ordinary.is_none() {
             show_proc(&mut self.plan);
         }
         self.with_host_privileges()?;
@@ -198,7 +198,7 @@ impl Build<'_> {
     }
 }
 
-/// A proc outside the root filesystem, which goes when init pivots.
+/// A proc outside the root filesystem, which goes when init pivots. (The template of an ordinary user's node has one.)
 pub(super) fn show_proc(plan: &mut Plan) {
     let slot = plan.slot();
     plan.step(Step::NewFilesystem {
@@ -221,9 +221,12 @@ pub(super) fn enter(plan: &mut Plan, user: Slot, more: CloneFlags) {
 }
 
 /// The plan of an init that is born in new namespaces of a new user namespace, or makes them in a given one, and stays
-/// until the library has them.
-pub(crate) fn holder(given: bool, namespaces: CloneFlags) -> Plan {
+/// until the library has them. Root of an `ordinary` node writes its maps only if it lets itself be seen.
+pub(crate) fn holder(given: bool, namespaces: CloneFlags, ordinary: bool) -> Plan {
     let mut plan = Plan::new();
+    if ordinary && !given {
+        plan.step(Step::Show);
+    }
     if given {
         let slot = plan.source(Source::GivenUser);
         plan.step(Step::EnterUser { slot });

@@ -60,7 +60,7 @@ fn the_plan_of_a_container_in_the_pid_namespace_of_its_pod() {
         .cwd("/work")
         .user(1000, 1000);
     is_golden(&explained(&pod, &container), "pod_pid.txt", include_str!("pod_pid.txt"));
-    is_golden(&reaper(&pod, false).to_string(), "reaper.txt", include_str!("reaper.txt"));
+    is_golden(&reaper(&pod, false, false).to_string(), "reaper.txt", include_str!("reaper.txt"));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn the_plans_of_a_pod_with_a_user_namespace() {
         .mount(Mount::bind("/data", "/data").readonly(true));
     is_golden(&explained(&pod, &container), "user.txt", include_str!("user.txt"));
     let pod = pod.pid(PidMode::Pod);
-    is_golden(&reaper(&pod, false).to_string(), "user_reaper.txt", include_str!("user_reaper.txt"));
+    is_golden(&reaper(&pod, false, false).to_string(), "user_reaper.txt", include_str!("user_reaper.txt"));
 }
 
 #[test]

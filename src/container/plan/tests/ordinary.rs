@@ -1,10 +1,14 @@
 //! Plans for the node of an ordinary user.
 
-use crate::container::plan::{Ordinary, Plan, PodContext, Source, Step, compile, compile_exec};
+use nix::sched::CloneFlags;
+
+use crate::container::plan::{
+    Ordinary, PROC_OF_HOST, Plan, PodContext, Source, Step, compile, compile_exec, holder, reaper,
+};
 use crate::error::{ErrorKind, Result};
 use crate::spec::{
     Capabilities, Capability, ContainerSpec, Device, DeviceAccess, DeviceRule, DeviceRuleKind, ExecSpec,
-    IdMappings, PodSpec, Rootfs, Security,
+    IdMappings, PidMode, PodSpec, Rootfs, Security, UserMode,
 };
 
 fn container(rootfs: Rootfs) -> ContainerSpec {
@@ -90,6 +94,31 @@ fn root_of_a_user_namespace_has_no_workers_to_be_reached() {
     let context = |workers| PodContext { spec: &pod, ids: None, ordinary: ordinary(workers) };
     compile(&context(false), &spec).unwrap();
     assert_eq!(compile(&context(true), &spec).unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[test]
+fn a_user_namespace_in_that_of_the_node_is_shown_the_proc_of_the_template() {
+    let (inside, own) = (IdMappings::contiguous(0, 65536), IdMappings::contiguous(1, 1000));
+    let pod = PodSpec::new("web").user(UserMode::Mapped(own.clone())).unmapped_mounts(true).pid(PidMode::Pod);
+    let ordinary = Some(Ordinary { ids: &inside, keeps_groups: false, workers: false });
+    let mut spec = container(Rootfs::directory("/r")).user(999, 0);
+    spec.pid = Some(PidMode::Container);
+    let plan =
+        |ordinary, spec: &ContainerSpec| compile(&PodContext { spec: &pod, ids: Some(&own), ordinary }, spec);
+    let shows = |plan: &Plan| {
+        plan.steps.iter().any(|step| matches!(step, Step::Attach { path, .. } if path == PROC_OF_HOST))
+    };
+    assert!(!shows(&plan(ordinary, &spec).unwrap()) && shows(&plan(None, &spec).unwrap()));
+    assert!(!shows(&reaper(&pod, false, true)) && shows(&reaper(&pod, false, false)));
+    let seen = |plan: Plan| plan.steps.contains(&Step::Show);
+    assert_eq!(
+        [true, false].map(|ordinary| seen(holder(false, CloneFlags::empty(), ordinary))),
+        [true, false]
+    );
+    assert!(!seen(holder(true, CloneFlags::empty(), true)));
+    // Ids are the pod's, not all of the node's.
+    let error = plan(ordinary, &spec.user(1000, 0)).unwrap_err();
+    assert_eq!((error.kind(), error.subject()), (ErrorKind::InvalidSpec, Some("user.uid")));
 }
 
 #[test]

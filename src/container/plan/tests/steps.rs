@@ -126,6 +126,7 @@ pub(super) fn any_step() -> impl Strategy<Value = Step> {
         Step::CopyRoot,
         Step::TakeRootBack,
         Step::KeepGroups,
+        Step::Show,
     ];
     let mounts =
         prop_oneof![
@@ -439,6 +440,7 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         Step::JoinTime { slot } => (wire::JOIN, vec![s(slot), n(0x80)]),
         Step::EnterTime { proc } => (wire::ENTER_TIME, vec![s(proc)]),
         Step::KeepGroups => (wire::KEEP_GROUPS, vec![]),
+        Step::Show => (wire::SHOW, vec![]),
         Step::Twin { steps } => (wire::TWIN, vec![n(*steps)]),
         Step::Give { slots, steps } => {
             let head = [n(*steps), n(slots.len() as u32)];
