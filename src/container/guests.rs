@@ -7,7 +7,7 @@
 //! wait for them: whoever waits for their host waits for them, too.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -32,6 +32,10 @@ pub(crate) struct Guest {
 /// The guests that this program has started and not waited for.
 pub(crate) struct Guests(Mutex<List>);
 
+/// Those of all nodes that are open: a program in a container is a child of this program whichever handle of the node it was
+/// executed by, and one that is waited for by another handle. They go with the last node.
+static OPEN: Mutex<Weak<Guests>> = Mutex::new(Weak::new());
+
 struct List {
     guests: Vec<Arc<Guest>>,
     /// Becomes readable when there is one more. Then it has another one after it.
@@ -45,8 +49,15 @@ fn new_bell() -> Result<Arc<EventFd>> {
 }
 
 impl Guests {
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Guests(Mutex::new(List { guests: Vec::new(), news: new_bell()? })))
+    /// The guests of this program.
+    pub(crate) fn open() -> Result<Arc<Self>> {
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guests) = open.upgrade() {
+            return Ok(guests);
+        }
+        let guests = Arc::new(Guests(Mutex::new(List { guests: Vec::new(), news: new_bell()? })));
+        *open = Arc::downgrade(&guests);
+        Ok(guests)
     }
 
     fn list(&self) -> std::sync::MutexGuard<'_, List> {

@@ -46,7 +46,7 @@ pub(crate) struct Inner {
     pub(crate) cgroups: Tree,
     pub(crate) proc: Proc,
     pub(crate) init: InitImage,
-    pub(crate) guests: Guests,
+    pub(crate) guests: Arc<Guests>,
     /// Where pods get ids from that ask for some.
     pub(crate) id_ranges: IdRanges,
     /// Which ids pods of all nodes have; `None` but for root of the machine, who alone gives pods some of the machine's.
@@ -72,7 +72,7 @@ impl Node {
         let claims = Claims::new(&options.id_claims)?;
         let proc = Proc::new(options.user)?;
         let init = InitImage::new()?;
-        let guests = Guests::new()?;
+        let guests = Guests::open()?;
         let context = |error: Error| error.within(format!("open node {}", options.state_dir.display()));
         // First, since this is what a machine may lack: then there is no state directory and no mount to take back.
         let realm = Arc::new(Realm::open(options.user, &init, &proc).map_err(context)?);

@@ -29,6 +29,7 @@ crate::tests![
     a_frozen_or_ended_container_cannot_be_entered,
     every_pid_namespace_can_be_entered,
     it_ends_with_its_container,
+    it_ends_with_its_container_whichever_handle_executed_it,
     nobody_has_to_wait_for_it,
     another_program_enters,
     death_at_any_system_call_leaves_the_container_as_it_was,
@@ -420,6 +421,40 @@ fn it_ends_with_its_container() -> Outcome {
         assert_eq!(process.wait()?, killed, "round {round}");
         if round == 0 {
             container.remove()?;
+        }
+    }
+    PASS
+}
+
+/// Programs are children of this one whichever handle of the node they were executed by.
+///
+/// Mutation: with a list of guests for each handle the first stop hung.
+fn it_ends_with_its_container_whichever_handle_executed_it() -> Outcome {
+    let fixture = Fixture::new();
+    let (pod, other) = (fixture.pod("web"), fixture.reopen().open_pod("web")?);
+    let sleep = ExecSpec::new(["/payload", "payload", "sleep"]);
+    let killed = ExitStatus::Signaled { signal: 9, core_dumped: false };
+    for round in 0..4 {
+        let container = sleeper(&pod, |spec| spec);
+        let process = other.container(container.name())?.exec(&sleep)?;
+        // So are containers in its PID namespace.
+        let target = PidMode::Target(container.name().to_string());
+        let guest = other.create_container(&inside("guest", &["sleep"]).pid(target))?;
+        guest.start()?;
+        let (pod, ends) = (pod.clone(), container.clone());
+        again::in_time("the end of the container", move || -> pericarp::Result<()> {
+            match round {
+                0 => drop(ends.stop(Duration::from_millis(1))?),
+                1 => ends.signal(libc::SIGKILL).and_then(|()| ends.wait()).map(drop)?,
+                2 => return ends.remove(),
+                _ => return pod.remove(),
+            }
+            ends.remove()
+        })?;
+        // The handle is told all the same.
+        assert_eq!((process.wait()?, guest.wait()?), (killed, killed), "round {round}");
+        if round < 3 {
+            guest.remove()?;
         }
     }
     PASS
