@@ -164,6 +164,20 @@ impl Cgroup {
         remove::processes(&self.dir)
     }
 
+    /// The same, each opened by `open`, and how many there were. A pid that is still listed when it has been opened, and
+    /// whose process is still there after that, has been that process' all the time: no other process is touched.
+    pub(crate) fn open_processes<T>(
+        &self,
+        mut open: impl FnMut(i32) -> Result<T>,
+    ) -> Result<(Vec<(i32, T)>, usize)> {
+        let listed = self.processes()?;
+        let opened = listed.iter().map(|pid| Ok((*pid, open(*pid)?)));
+        let mut opened = opened.collect::<Result<Vec<_>>>()?;
+        let after = self.processes()?;
+        opened.retain(|(pid, _)| after.binary_search(pid).is_ok());
+        Ok((opened, listed.len()))
+    }
+
     /// Stops every process in it and below it, and returns when all of them have stopped. If that takes longer than
     /// 10 seconds they are let go again, and it is an error. Frozen processes can be killed.
     pub(crate) fn freeze(&self) -> Result<()> {

@@ -94,21 +94,14 @@ fn ended(signal: i32) -> Error {
 
 /// Sends it to what stands still in the cgroup; how many have it.
 fn send(cgroup: &Cgroup, signal: i32) -> Result<usize> {
-    // A number that is still listed when it has been opened, and whose process is still there after that, has been that
-    // process' all the time: no other is signalled.
-    let opened: Vec<_> = cgroup
-        .processes()?
-        .into_iter()
-        .map(|pid| (pid, if pid == 0 { Err(Errno::EPERM) } else { pidfd::open(pid) }))
-        .collect();
-    let listed = cgroup.processes()?;
+    let (opened, _) =
+        cgroup.open_processes(|pid| Ok(if pid == 0 { Err(Errno::EPERM) } else { pidfd::open(pid) }))?;
     let (mut sent, mut first) = (0, None);
-    for (pid, process) in opened.iter().filter(|(pid, _)| listed.binary_search(pid).is_ok()) {
-        match process.as_ref().map_err(|errno| *errno).and_then(|process| pidfd::send_signal(process, signal))
-        {
+    for (pid, process) in opened {
+        match process.and_then(|process| pidfd::send_signal(&process, signal)) {
             Ok(()) => sent += 1,
             Err(Errno::ESRCH) => {}
-            Err(errno) => first = first.or(Some((*pid, errno))),
+            Err(errno) => first = first.or(Some((pid, errno))),
         }
     }
     match first {

@@ -75,35 +75,24 @@ impl Container {
 /// The processes of a container, each by its directory in proc, which means that very process; and whether some have ended
 /// meanwhile.
 fn processes(cgroup: &Cgroup, proc: &Proc) -> Result<(Vec<OwnedFd>, bool)> {
-    let before = cgroup.processes()?;
-    match before.first() {
-        Some(0) => {
-            return Err(Error::new(ErrorKind::Unsupported, "see")
-                .on("a process of the container")
-                .because("it is in a PID namespace that this program cannot look into"));
-        }
-        Some(_) => {}
-        None => {
-            return Err(Error::new(ErrorKind::WrongState, "find")
-                .on("a process of the container")
-                .because("all have ended"));
-        }
-    }
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut opened = Vec::new();
-    for &pid in &before {
-        match openat(proc, pid.to_string().as_str(), flags, Mode::empty()) {
-            Ok(dir) => opened.push((pid, dir)),
-            Err(Errno::ENOENT | Errno::ESRCH) => {}
-            Err(errno) => return Err(errno).step("open", format!("process {pid}")),
-        }
+    let (opened, before) = cgroup.open_processes(|pid| match pid {
+        0 => Err(Error::new(ErrorKind::Unsupported, "see")
+            .on("a process of the container")
+            .because("it is in a PID namespace that this program cannot look into")),
+        _ => match openat(proc, pid.to_string().as_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT | Errno::ESRCH) => Ok(None),
+            dir => dir.map(Some).step("open", format!("process {pid}")),
+        },
+    })?;
+    if before == 0 {
+        return Err(Error::new(ErrorKind::WrongState, "find")
+            .on("a process of the container")
+            .because("all have ended"));
     }
-    // What was opened may be another process that has had the pid since. One whose pid is still that of a process of the
-    // container is that process, or has ended.
-    let after = cgroup.processes()?;
-    opened.retain(|(pid, _)| after.binary_search(pid).is_ok());
-    let ended = opened.len() < before.len();
-    Ok((opened.into_iter().map(|(_, dir)| dir).collect(), ended))
+    let found: Vec<OwnedFd> = opened.into_iter().filter_map(|(_, dir)| dir).collect();
+    let ended = found.len() < before;
+    Ok((found, ended))
 }
 
 /// `None` when the process is gone.

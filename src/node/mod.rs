@@ -70,12 +70,13 @@ impl Node {
     pub fn open(options: &NodeOptions) -> Result<Node> {
         options.admission.as_ref().map_or(Ok(()), Admission::validate)?;
         let claims = Claims::new(&options.id_claims)?;
-        let proc = Proc::new(options.user)?;
+        let root = realm::is_root(options.user)?;
+        let proc = Proc::new(root)?;
         let init = InitImage::new()?;
         let guests = Guests::open()?;
         let context = |error: Error| error.within(format!("open node {}", options.state_dir.display()));
         // First, since this is what a machine may lack: then there is no state directory and no mount to take back.
-        let realm = Arc::new(Realm::open(options.user, &init, &proc).map_err(context)?);
+        let realm = Arc::new(Realm::open(options.user, root, &init, &proc).map_err(context)?);
         let cgroups = Tree::open_as(&options.cgroup_parent, !realm.is_ordinary()).map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied if realm.is_ordinary() => context(error.because(
                 "an ordinary user, or root of a user namespace, gives NodeOptions::cgroup_parent the path of a directory that was delegated, or \

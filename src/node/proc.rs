@@ -9,8 +9,6 @@ use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
-use super::NodeUser;
-use super::realm::is_machines;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pod::state::{ProcessIdentity, ProcessRef};
 use crate::spawn::{Child, Control};
@@ -26,9 +24,9 @@ pub(crate) struct Proc {
 }
 
 impl Proc {
-    pub(crate) fn new(user: NodeUser) -> Result<Self> {
-        let private = user == NodeUser::Root && is_machines()?;
-        let dir = if private { Self::private()? } else { Self::of_machine()? };
+    /// For a node that works as `root` of the machine, or any other.
+    pub(crate) fn new(root: bool) -> Result<Self> {
+        let dir = if root { Self::private()? } else { Self::of_machine()? };
         let mut proc = Proc { dir, boot_id: String::new() };
         proc.boot_id = proc.read("sys/kernel/random/boot_id")?.trim().to_string();
         Ok(proc)

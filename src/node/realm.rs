@@ -39,10 +39,11 @@ pub(crate) struct Ids {
 }
 
 impl Realm {
-    /// Makes the user namespace, if the node is to have one.
-    pub(super) fn open(user: NodeUser, init: &InitImage, proc: &Proc) -> Result<Self> {
+    /// Makes the user namespace, if the node is to have one. `root` is what [`is_root`] says.
+    pub(super) fn open(user: NodeUser, root: bool, init: &InitImage, proc: &Proc) -> Result<Self> {
         let (ids, keeps_groups) = match user {
-            NodeUser::Root => return Realm::of_root(proc),
+            NodeUser::Root if root => return Ok(Realm::Machine),
+            NodeUser::Root => return Realm::within(proc),
             NodeUser::SingleId => {
                 let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
                 let mut ids = IdMappings::contiguous(uid, 1);
@@ -67,10 +68,7 @@ impl Realm {
         Ok(realm)
     }
 
-    fn of_root(proc: &Proc) -> Result<Self> {
-        if is_machines()? {
-            return Ok(Realm::Machine);
-        }
+    fn within(proc: &Proc) -> Result<Self> {
         // What there is inside, by its numbers inside: nobody here sees others.
         let inside = |file: &str| -> Result<Vec<IdMapping>> {
             let map = proc.read(&format!("thread-self/{file}"))?;
@@ -248,8 +246,11 @@ fn check_mapped(word: &str, mappings: &[IdMapping], inside: &[IdMapping]) -> Res
     ))
 }
 
-/// Whether this program is in the machine's own user namespace.
-pub(super) fn is_machines() -> Result<bool> {
+/// Whether a node of that user works as root of the machine: the program is in the machine's own user namespace.
+pub(super) fn is_root(user: NodeUser) -> Result<bool> {
+    if user != NodeUser::Root {
+        return Ok(false);
+    }
     let stat =
         nix::sys::stat::stat("/proc/thread-self/ns/user").step("look at", "this program's user namespace")?;
     Ok(stat.st_ino == Kind::User.machines())

@@ -74,9 +74,6 @@ impl Record {
 
 /// Takes back, or else finishes, what a program that is gone has left half done. The pod's directory `dir` must be locked.
 pub(crate) fn settle(pod: &Pod, dir: &OwnedFd) -> Result<Settled> {
-    if !state::exists(dir, FILE) {
-        return Ok(Settled::Nothing);
-    }
     let context = |error: Error| error.within("settle a resize that was cut short");
     let Some(record) = Record::read(dir).map_err(context)? else { return Ok(Settled::Nothing) };
     let now = allocation(pod).map_err(context)?.unwrap_or_else(|| record.old.clone());

@@ -114,7 +114,7 @@ fn write_maps(proc: BorrowedFd<'_>, pid: i32, uids: &[IdMapping], gids: &[IdMapp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{NodeUser, Proc};
+    use crate::node::Proc;
 
     #[test]
     fn the_plan_is_one_that_init_takes() {
@@ -133,7 +133,7 @@ mod tests {
             eprintln!("skipped: not root");
             return;
         }
-        let (init, proc) = (InitImage::new().unwrap(), Proc::new(NodeUser::Root).unwrap());
+        let (init, proc) = (InitImage::new().unwrap(), Proc::new(true).unwrap());
         let uids = [IdMapping::new(0, 100_000, 10), IdMapping::new(10, 0, 1)];
         let gids = [IdMapping::new(0, 200_000, 1000)];
         let namespace = make_user_namespace(&init, &proc, &uids, &gids, false).unwrap();
