@@ -184,7 +184,9 @@ impl Claims {
     fn make_and_lock(&self) -> Result<Flock<OwnedFd>> {
         loop {
             let mut private = std::fs::DirBuilder::new();
-            private.recursive(true).mode(0o700).create(&self.path).step("make", self.path.display())?;
+            private.recursive(true).mode(0o700).create(&self.path).step("make", self.path.display()).map_err(
+                |error| error.because("a pod with ids of its own is noted there; NodeOptions::id_claims may name another directory"),
+            )?;
             if let Some(dir) = self.lock()? {
                 return Ok(dir);
             }

@@ -269,6 +269,10 @@ fn a_directory_that_others_can_write_to_is_refused() -> Outcome {
         assert_eq!(error.kind(), ErrorKind::CorruptState, "{error}");
         assert!(error.to_string().contains(&place.display().to_string()), "{error}");
     }
+    // Nor can it be made everywhere.
+    let node = Node::open(&fixture.options.clone().id_claims("/proc/ids"))?;
+    let error = node.create_pod(&mapped("web", FIRST, 1)).unwrap_err();
+    assert!(error.to_string().contains("id_claims") && node.pods()?.is_empty(), "{error}");
     // Who has no ids needs none.
     node.create_pod(&PodSpec::new("web"))?;
     let error = Node::open(&fixture.options.clone().id_claims("ids")).unwrap_err();
