@@ -126,11 +126,19 @@ pub fn by_user_with_place(words: &[&str], prepare: impl FnOnce(&Path)) -> Outcom
 /// A test that the user does in a user namespace with ids as newuidmap gives them: it makes the namespace and calls
 /// [`wait_for_ids`], and root writes the maps.
 pub fn by_user_with_ids(words: &[&str]) -> Outcome {
+    by_user_with_ids_in(None, words)
+}
+
+/// The same in a delegated cgroup.
+pub fn by_user_with_ids_in(cgroup: Option<&Delegated>, words: &[&str]) -> Outcome {
     if let Some(why) = lacks() {
         return skip(why);
     }
     let place = Place::new();
     let mut command = place.command(words);
+    if let Some(cgroup) = cgroup {
+        cgroup.enter(&mut command);
+    }
     become_user(&mut command);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut asked = [0];
@@ -141,7 +149,9 @@ pub fn by_user_with_ids(words: &[&str]) -> Outcome {
     child.stdin.take().expect("a pipe").write_all(b"\n")?;
     let output = child.wait_with_output()?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {text}", output.status);
+    if !output.status.success() {
+        return Err(format!("{}: {text}", output.status).into());
+    }
     let left: Vec<_> = fs::read_dir(place.path("run"))?.flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
     PASS
@@ -307,43 +317,66 @@ fn ids_come_from_newuidmap() -> Outcome {
     PASS
 }
 
-/// Where a cgroup of the user's own can be: the program in one part of it, the pods in the other.
+/// A cgroup of the user's own: the program in one part of it, the pods in the other.
+pub struct Delegated {
+    own: PathBuf,
+    pub has_pids: bool,
+}
+
+impl Delegated {
+    /// As systemd delegates: the directory and these files. `None` where there is no cgroup v2 at its usual places.
+    pub fn new(name: &str) -> io::Result<Option<Delegated>> {
+        let there =
+            |path: &&Path| ["cgroup.procs", "cgroup.controllers"].iter().all(|file| path.join(file).exists());
+        let places = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+        let Some(top) = places.into_iter().map(Path::new).find(there) else { return Ok(None) };
+        let own = top.join(format!("pericarp-suite-{}-{name}", std::process::id()));
+        for path in [own.clone(), own.join("program"), own.join("pods")] {
+            fs::create_dir(&path)?;
+            for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                chown(path.join(file), Some(USER), Some(USER))?;
+            }
+        }
+        let controllers = fs::read_to_string(top.join("cgroup.subtree_control"))?;
+        let has_pids = controllers.split_whitespace().any(|name| name == "pids");
+        if has_pids {
+            for path in [&own, &own.join("pods")] {
+                fs::write(path.join("cgroup.subtree_control"), "+pids")?;
+            }
+        }
+        Ok(Some(Delegated { own, has_pids }))
+    }
+
+    /// The path of the part for pods.
+    pub fn pods(&self) -> String {
+        self.own.join("pods").to_str().expect("a text").to_string()
+    }
+
+    /// Has a command be in the other one.
+    pub fn enter(&self, command: &mut Command) {
+        let procs = self.own.join("program/cgroup.procs");
+        // SAFETY: opens and writes one file, between fork and exec.
+        unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+    }
+
+    /// Removes all of it, which nobody may have left anything in.
+    pub fn remove(self) -> io::Result<()> {
+        [self.own.join("pods"), self.own.join("program"), self.own].iter().try_for_each(fs::remove_dir)
+    }
+}
+
+pub const NO_CGROUP2: &str = "no cgroup v2 at its usual places";
+
 fn a_delegated_cgroup_is_used() -> Outcome {
     if let Some(why) = lacks() {
         return skip(why);
     }
-    let Some(top) = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
-        .into_iter()
-        .map(Path::new)
-        .find(|path| path.join("cgroup.procs").exists() && path.join("cgroup.controllers").exists())
-    else {
-        return skip("no cgroup v2 at its usual places");
-    };
+    let Some(cgroup) = Delegated::new("delegated")? else { return skip(NO_CGROUP2) };
     let place = Place::new();
-    let own = top.join(format!("pericarp-suite-{}-delegated", std::process::id()));
-    // As systemd delegates: the directory and these files.
-    for path in [own.clone(), own.join("program"), own.join("pods")] {
-        fs::create_dir(&path)?;
-        for file in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
-            chown(path.join(file), Some(USER), Some(USER))?;
-        }
-    }
-    let controllers = fs::read_to_string(top.join("cgroup.subtree_control"))?;
-    let has_pids = controllers.split_whitespace().any(|name| name == "pids");
-    if has_pids {
-        for path in [&own, &own.join("pods")] {
-            fs::write(path.join("cgroup.subtree_control"), "+pids")?;
-        }
-    }
-    let mut command =
-        place.command(&["cgroup", own.join("pods").to_str().expect("a text"), &has_pids.to_string()]);
-    let procs = own.join("program/cgroup.procs");
-    // SAFETY: opens and writes one file, between fork and exec.
-    unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+    let mut command = place.command(&["cgroup", &cgroup.pods(), &cgroup.has_pids.to_string()]);
+    cgroup.enter(&mut command);
     let result = finish(command);
-    for path in [own.join("pods"), own.join("program"), own] {
-        fs::remove_dir(&path).map_err(|error| format!("{}: {error}, after {result:?}", path.display()))?;
-    }
+    cgroup.remove().map_err(|error| format!("{error}, after {result:?}"))?;
     result?;
     PASS
 }

@@ -71,7 +71,7 @@ pub fn here(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os("HERE").expect("the directory of the test")).join(name)
 }
 
-fn options(state_dir: impl Into<PathBuf>) -> NodeOptions {
+pub fn options(state_dir: impl Into<PathBuf>) -> NodeOptions {
     NodeOptions::new().state_dir(state_dir).cgroup_parent(CgroupParent::None)
 }
 

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use pericarp::spec::{ExecSpec, IdMap, IdMapping, IdMappings, IpcObjects, Stdio, UserMode};
-use pericarp::{ErrorKind, Mount, NamespaceKind, PodSpec, Volume};
+use pericarp::spec::{ExecSpec, IdMap, IdMapping, IdMappings, IpcObjects, PidMode, Stdio, UserMode};
+use pericarp::{CgroupParent, ErrorKind, Mount, NamespaceKind, Node, PodSpec, Volume};
 
 use crate::robust::tiny;
-use crate::rootless::{by_user_with_ids, wait_for_ids};
-use crate::support::Outcome;
+use crate::rootless::{Delegated, NO_CGROUP2, by_user_with_ids, by_user_with_ids_in, wait_for_ids};
 use crate::support::fixture::{output, say};
-use crate::within::{here, node, script};
+use crate::support::{Outcome, skip};
+use crate::within::{here, node, options, script};
 
 crate::tests![
     a_container_keeps_the_users_id,
@@ -25,12 +25,13 @@ crate::tests![
     ids_of_others_are_refused,
     files_are_idmapped_where_the_kernel_lets,
     such_a_namespace_can_be_joined,
+    containers_share_a_pid_namespace_in_a_delegated_cgroup,
 ];
 
 /// What the user does.
 pub fn payload(words: &[&str]) -> bool {
     match words {
-        ["rootless", "within-userns", part] => {
+        ["rootless", "within-userns", part, rest @ ..] => {
             unshare(CloneFlags::CLONE_NEWUSER).expect("make a user namespace");
             wait_for_ids();
             nix::unistd::setgroups(&[]).expect("leave all groups");
@@ -43,6 +44,7 @@ pub fn payload(words: &[&str]) -> bool {
                 "refused" => refused(),
                 "files" => files(),
                 "join" => join(),
+                "cgroup" => cgroup(rest[0], rest[1] == "true"),
                 _ => return false,
             }
         }
@@ -225,5 +227,39 @@ fn join() {
     assert_eq!(error.expect_err("an id of nobody").kind(), ErrorKind::InvalidSpec);
     second.remove().expect("remove a pod");
     pod.remove().expect("remove a pod");
+    node.remove().expect("remove the node");
+}
+
+/// Process 1 of the pod is init, which makes the proc that all have in the pod's user namespace.
+fn containers_share_a_pid_namespace_in_a_delegated_cgroup() -> Outcome {
+    let Some(delegated) = Delegated::new("within")? else { return skip(NO_CGROUP2) };
+    let words = ["within-userns", "cgroup", &delegated.pods(), &delegated.has_pids.to_string()];
+    let outcome = by_user_with_ids_in(Some(&delegated), &words);
+    delegated.remove()?;
+    outcome
+}
+
+fn cgroup(path: &str, has_pids: bool) {
+    let options = options(here("run/node")).cgroup_parent(CgroupParent::Path(path.into()));
+    let node = Node::open(&options).expect("open the node");
+    let pod = node.create_pod(&kept().pid(PidMode::Pod)).expect("create a pod");
+    let mut spec = script("main", "exec sleep 1000").user(1000, 1000);
+    if has_pids {
+        spec.resources.pids_max = Some(9.into());
+    }
+    let main = pod.create_container(&spec).expect("create a container");
+    main.start().expect("start it");
+    let text = "cat /proc/1/comm; stat -c %u /proc/1; cat /proc/[0-9]*/comm | grep -c sleep; readlink /proc/1/ns/user \
+                >/dev/null 2>&1 && echo seen || echo hidden";
+    assert_eq!(say(&pod, script("other", text)), "pericarp-init\n0\n1\nhidden\n");
+    if has_pids {
+        let limit = fs::read_to_string(pod.cgroup_path().join("main/pids.max")).expect("read the limit");
+        assert_eq!(limit, "9\n");
+    }
+    pod.freeze().expect("freeze");
+    assert!(main.is_frozen().expect("look"));
+    pod.thaw().expect("thaw");
+    assert_eq!(main.stop(Duration::from_secs(10)).expect("stop").code(), 143);
+    pod.remove().expect("remove the pod");
     node.remove().expect("remove the node");
 }
