@@ -128,8 +128,8 @@ impl<'a> Opener<'a> {
     pub(crate) fn open_on_host(&mut self, plan: &Plan) -> Result<()> {
         for (slot, source) in plan.sources.iter().enumerate() {
             let fd = match source {
-                Source::Tree { path, recursive, change, spread, idmap } => {
-                    let tree = self.clone_host_tree(path, *recursive, *spread)?;
+                Source::Tree { path, follow, recursive, change, spread, idmap } => {
+                    let tree = self.clone_host_tree(path, *follow, *recursive, *spread)?;
                     change.apply(tree.as_fd()).step("set mount attributes of", path.display())?;
                     self.mapped(tree, idmap.as_ref(), path.display())?
                 }
@@ -255,10 +255,18 @@ impl<'a> Opener<'a> {
         all.into_iter().map(|(_, fd)| fd).collect()
     }
 
-    fn clone_host_tree(&self, path: &Path, recursive: bool, spread: Spread) -> Result<OwnedFd> {
+    fn clone_host_tree(&self, path: &Path, follow: bool, recursive: bool, spread: Spread) -> Result<OwnedFd> {
         let propagation = spread.propagation;
         let c_path = namespace::c_path(path).step("open", path.display())?;
-        let tree = clone_tree(AT_FDCWD, &c_path, recursive).map_err(|errno| {
+        let cloned = match follow {
+            true => clone_tree(AT_FDCWD, &c_path, recursive),
+            false => {
+                let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                openat(AT_FDCWD, &*c_path, flags, Mode::empty())
+                    .and_then(|itself| clone_tree(&itself, c"", recursive))
+            }
+        };
+        let tree = cloned.map_err(|errno| {
             let error = Error::system(errno, "open").on(path.display());
             match errno {
                 Errno::ENOENT => error.because("no such file or directory on the host"),
@@ -269,7 +277,10 @@ impl<'a> Opener<'a> {
             }
         })?;
         let shares = matches!(propagation, Propagation::Slave | Propagation::Shared);
-        if spread.required && shares && !self.propagates(path, propagation)? {
+        // A link itself is on the mount that its directory is on.
+        let is_link = !follow && path.is_symlink();
+        let looked_at = path.parent().filter(|_| is_link).unwrap_or(path);
+        if spread.required && shares && !self.propagates(looked_at, propagation)? {
             return Err(Error::invalid(
                 "propagation",
                 format!(
@@ -279,7 +290,8 @@ impl<'a> Opener<'a> {
             ));
         }
         let top_only = !spread.recursive;
-        if top_only && recursive && propagation == Propagation::Shared && self.has_mounts_below(path)? {
+        let may_have_below = top_only && recursive && !is_link;
+        if may_have_below && propagation == Propagation::Shared && self.has_mounts_below(path)? {
             return Err(Error::invalid(
                 "propagation",
                 format!(

@@ -45,6 +45,10 @@ pub struct Mount {
     /// Whether a tmpfs begins with a copy of what the root filesystem has at its place (`tmpcopyup`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub copy_up: bool,
+    /// Whether a bind mount's source that is a symbolic link is mounted itself, and not what it leads to
+    /// (`src-nofollow`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub source_nofollow: bool,
     /// Options of the filesystem itself, as `mount -o` takes them: `uid=5`, `sync`. For `Tmpfs`, `Proc`, `Sysfs`,
     /// `Cgroup`, `Devpts` and `Filesystem`; the kernel refuses what the filesystem does not know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -84,6 +88,8 @@ struct Flat {
     idmap: Option<IdMap>,
     #[serde(default)]
     copy_up: bool,
+    #[serde(default)]
+    source_nofollow: bool,
     #[serde(default)]
     data: Vec<String>,
     source_name: Option<String>,
@@ -173,6 +179,7 @@ impl TryFrom<Flat> for Mount {
             attributes: flat.attributes,
             idmap: flat.idmap,
             copy_up: flat.copy_up,
+            source_nofollow: flat.source_nofollow,
             data: flat.data,
             source_name: flat.source_name,
         })
@@ -276,6 +283,7 @@ impl Mount {
             attributes: MountAttributes::default(),
             idmap: None,
             copy_up: false,
+            source_nofollow: false,
             data: Vec::new(),
             source_name: None,
         }
@@ -374,6 +382,12 @@ impl Mount {
         self
     }
 
+    /// Sets [`source_nofollow`](Self::source_nofollow).
+    pub fn source_nofollow(mut self, on: bool) -> Self {
+        self.source_nofollow = on;
+        self
+    }
+
     /// Adds an option of the filesystem itself.
     pub fn data(mut self, option: impl Into<String>) -> Self {
         self.data.push(option.into());
@@ -403,6 +417,7 @@ mod tests {
         for mount in [
             Mount::bind("/a", "/b").readonly_recursive(true).propagation(Propagation::Slave),
             Mount::rbind("/a", "/b").nosuid(true).nodev(true).noexec(true),
+            Mount::bind("/a", "/b").source_nofollow(true),
             tmpfs(None, None),
             tmpfs(Some(4096), Some(0o700)).source_name("shm").propagation(Propagation::Shared),
             Mount::volume("data", "/data"),

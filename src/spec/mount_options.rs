@@ -29,8 +29,14 @@ pub(crate) fn words() -> Vec<String> {
     let attributes = MountAttribute::WORDS.iter().flat_map(|(on, off, _)| [*on, *off]);
     let propagations = PROPAGATIONS.iter().map(|(word, _)| *word);
     let twice = attributes.chain(propagations).flat_map(|word| [word.to_string(), format!("r{word}")]);
-    let once =
-        SUPERBLOCK.into_iter().chain(WITHOUT_EFFECT).chain(["bind", "rbind", "idmap", "ridmap", "tmpcopyup"]);
+    let once = SUPERBLOCK.into_iter().chain(WITHOUT_EFFECT).chain([
+        "bind",
+        "rbind",
+        "idmap",
+        "ridmap",
+        "tmpcopyup",
+        "src-nofollow",
+    ]);
     let mut words: Vec<String> = twice.chain(once.map(str::to_string)).collect();
     words.sort();
     words
@@ -107,6 +113,8 @@ impl Mount {
             self.idmap = Some(IdMap::default().recursive(option == "ridmap"));
         } else if option == "tmpcopyup" {
             self.copy_up = true;
+        } else if option == "src-nofollow" {
+            self.source_nofollow = true;
         } else if option == "remount" {
             return Err(Error::invalid(field, "option \"remount\": say the options where it is mounted"));
         } else if is_bind && OF_NEW_TMPFS.iter().any(|start| option.starts_with(start)) {
@@ -180,6 +188,9 @@ impl Mount {
         }
         if self.copy_up && !is_tmpfs {
             return Err(Error::invalid(field, "copyUp is for a tmpfs"));
+        }
+        if self.source_nofollow && !matches!(self.kind, MountKind::Bind { .. }) {
+            return Err(Error::invalid(field, "sourceNofollow is for a bind mount"));
         }
         const MAX_NAME: usize = 255;
         if let Some(name) = &self.source_name
@@ -353,11 +364,14 @@ mod tests {
         assert_eq!(pairs.len(), 2);
         assert_eq!(flags, ["sync"]);
         assert!(read("tmpfs", &["tmpcopyup"]).unwrap().copy_up);
+        assert!(read("bind", &["src-nofollow"]).unwrap().source_nofollow);
         for (fstype, option) in [
             ("bind", "sync"),
             ("bind", "uid=5"),
             ("proc", "shared"),
             ("bind", "tmpcopyup"),
+            ("tmpfs", "src-nofollow"),
+            ("bind", "copy-symlink"),
             ("bind", "idmap"),
             ("tmpfs", "idmap"),
             ("tmpfs", "remount"),

@@ -22,8 +22,15 @@ pub(crate) enum Source {
     ProcAt { path: PathBuf, attributes: u64 },
     /// The PID namespace of another container of the pod.
     TargetPid(String),
-    /// A tree of mounts of the host, as a detached copy.
-    Tree { path: PathBuf, recursive: bool, change: AttributeChange, spread: Spread, idmap: Option<IdMap> },
+    /// A tree of mounts of the host, as a detached copy; of a link at the end of the path itself, if not told to follow it.
+    Tree {
+        path: PathBuf,
+        follow: bool,
+        recursive: bool,
+        change: AttributeChange,
+        spread: Spread,
+        idmap: Option<IdMap>,
+    },
     /// A new filesystem of the host's side.
     Filesystem {
         fstype: String,
@@ -130,8 +137,11 @@ impl fmt::Display for Source {
                 write!(f, "a proc of the PID namespace at {}{attributes}", path.display())
             }
             Source::TargetPid(name) => write!(f, "the PID namespace of container {name:?}"),
-            Source::Tree { path, recursive, change, idmap, .. } => {
+            Source::Tree { path, follow, recursive, change, idmap, .. } => {
                 write!(f, "a copy of the mount at {}", path.display())?;
+                if !follow {
+                    write!(f, ", which is not followed when it is a link,")?;
+                }
                 if *recursive {
                     write!(f, " and what is mounted below it")?;
                 }

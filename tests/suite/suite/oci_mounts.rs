@@ -25,6 +25,7 @@ crate::tests![
     files_of_proc_can_be_replaced_and_nothing_else,
     an_unbindable_mount_cannot_be_bound,
     a_shared_mount_shares_nothing_below_unasked,
+    a_source_that_is_a_link_is_mounted_itself_if_asked_for,
     ids_of_a_bind_mount_are_mapped,
     ids_of_volumes_and_root_filesystems_are_mapped,
     a_filesystem_that_cannot_map_ids_is_told,
@@ -272,6 +273,38 @@ fn files_of_two_users(fixture: &Fixture) -> Option<std::path::PathBuf> {
         chown(dir.join(name), Some(id), Some(id)).ok()?;
     }
     Some(dir)
+}
+
+/// Mutation: with the source followed all the same, the container could not be made: "open …/link: ENOENT".
+fn a_source_that_is_a_link_is_mounted_itself_if_asked_for() -> Outcome {
+    let fixture = Fixture::new();
+    let pods =
+        [fixture.pod("web"), fixture.node.create_pod(&PodSpec::new("mapped").user(crate::userns::mapped()))?];
+    fs::write(fixture.path("file"), "of the host\n")?;
+    symlink("/inside", fixture.path("link"))?;
+    symlink(fixture.path("file"), fixture.path("other"))?;
+    symlink("nowhere", fixture.path("dangling"))?;
+    let mounted = |spec: ContainerSpec, destination: &str, source: &str, options: &str| {
+        spec.mount(oci(destination, "", fixture.path(source), options))
+    };
+    let look = "echo of the container >/inside; readlink /link; cat /link; readlink /other || cat /other; \
+                readlink /dangling; cat /file; rm /link 2>/dev/null || echo mounted";
+    let spec = mounted(script("a", look), "/link", "link", "bind,src-nofollow,nosuid,noexec");
+    let spec = mounted(spec, "/other", "other", "bind");
+    let spec = mounted(spec, "/dangling", "dangling", "rbind,src-nofollow,ro");
+    // What is no link is mounted as without the word.
+    let spec = mounted(spec, "/file", "file", "rbind,src-nofollow");
+    let said = "/inside\nof the container\nof the host\nnowhere\nof the host\nmounted\n";
+    for pod in &pods {
+        assert_eq!(say(pod, spec.clone()), said);
+    }
+    // Followed, one of them leads to nothing.
+    let error =
+        pods[0].create_container(&mounted(script("b", "true"), "/d", "dangling", "bind")).unwrap_err();
+    assert_eq!(error.errno(), Some(libc::ENOENT), "{error}");
+    // The links of the host are as they were.
+    assert_eq!(fs::read_link(fixture.path("link"))?, Path::new("/inside"));
+    PASS
 }
 
 fn ids_of_a_bind_mount_are_mapped() -> Outcome {

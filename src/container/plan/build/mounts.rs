@@ -82,6 +82,7 @@ impl Build<'_> {
                 create = Create::LikeSource;
                 let slot = self.host_tree(Source::Tree {
                     path: source.clone(),
+                    follow: !mount.source_nofollow,
                     recursive: *recursive,
                     change: mount.change(),
                     spread: Spread {
@@ -264,6 +265,7 @@ fn default_mounts() -> Vec<Mount> {
 fn host_tree(path: &str, attributes: u64) -> Source {
     Source::Tree {
         path: path.into(),
+        follow: true,
         recursive: false,
         change: AttributeChange { set: attributes, ..AttributeChange::default() },
         spread: Spread::PRIVATE,
