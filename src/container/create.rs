@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use nix::errno::Errno;
 use nix::fcntl::FlockArg;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::hooks::{self, Hooks};
@@ -22,7 +22,7 @@ use crate::node;
 use crate::pod::state::{self, ContainerState, ProcessRef};
 use crate::pod::{Pod, journal, kubernetes};
 use crate::spawn::{Child, Control, Launch, Message};
-use crate::spec::{ContainerSpec, PidMode, SharedFd, Stdio};
+use crate::spec::{ContainerSpec, PidMode, Stdio};
 use crate::sys;
 
 /// The step in the words of a warning.
@@ -65,7 +65,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     spec.validate()?;
     let spec = &*kubernetes::with_score(pod, spec)?;
     check_node(pod, spec)?;
-    let plan = plan::compile(&pod.context(), lsm::on_this_machine(&pod.0.node, spec)?.as_ref())?;
+    let confined = lsm::on_this_machine(&pod.0.node, spec)?;
     if at_once && listener::is_for_a_handle(spec) {
         return Err(Error::invalid(
             "security.seccomp",
@@ -75,25 +75,12 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
     }
     // Shared with other containers being made, but not with a removal of the pod.
     let dir = node::lock(pod.dir()?, FlockArg::LockShared).step("lock", "the pod's directory")?;
-    let path = format!("{}/{}", state::CONTAINERS, spec.name);
-    match mkdirat(&*dir, path.as_str(), Mode::S_IRWXU) {
-        Err(Errno::EEXIST) => {
-            return Err(Error::new(ErrorKind::AlreadyExists, "take")
-                .on(format!("the name {:?}", spec.name))
-                .because("a container of this pod has it; remove that container first"));
-        }
-        // The pod may have been removed while this waited.
-        Err(Errno::ENOENT) => {
-            return Err(Error::new(ErrorKind::NotFound, "open")
-                .on(format!("pod {}", pod.id()))
-                .because("it is gone"));
-        }
-        result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
-    }
     let mut attempt = Attempt {
         pod,
         spec,
-        plan,
+        confined: &confined,
+        claimed: false,
+        plan: Plan::default(),
         cgroup: OnceLock::new(),
         process: None,
         twin: None,
@@ -101,13 +88,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         listener: Listener::default(),
         terminal: None,
     };
-    let own = node::open_directory(&*dir, path.as_str()).step("open", "the state directory of the container");
-    let admitted = own.and_then(|own| {
-        watched(&dir, &own)?;
-        kubernetes::admit_alone(pod, spec, &own)?;
-        Ok(own)
-    });
-    match admitted.and_then(|own| attempt.run(own, at_once)) {
+    match attempt.run(&dir, at_once) {
         Ok(container) => {
             drop(dir);
             log::info!(target: logs::CONTAINER, "{} was made, as process {}", container.words(), container.pid());
@@ -119,8 +100,10 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
         Err(error) => {
             let of = words(pod, spec);
             attempt.undo(&of);
-            let removed = node::remove_tree(&dir, &path);
-            logs::swallowed(logs::CONTAINER, &of, UNDO, removed);
+            if attempt.claimed {
+                let removed = node::remove_tree(&dir, &place(spec));
+                logs::swallowed(logs::CONTAINER, &of, UNDO, removed);
+            }
             if attempt.hooks_ran {
                 // The creation's own error is the one to tell.
                 let poststop = Hooks { pod, spec }.poststop();
@@ -129,6 +112,36 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
             Err(error)
         }
     }
+}
+
+/// The state directory of a container, from the pod's.
+fn place(spec: &ContainerSpec) -> String {
+    format!("{}/{}", state::CONTAINERS, spec.name)
+}
+
+/// Takes the name: makes the state directory, of which `claimed` tells, and opens it.
+fn claim(pod: &Pod, spec: &ContainerSpec, dir: &OwnedFd, claimed: &mut bool) -> Result<OwnedFd> {
+    let path = place(spec);
+    match mkdirat(dir, path.as_str(), Mode::S_IRWXU) {
+        Err(Errno::EEXIST) => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "take")
+                .on(format!("the name {:?}", spec.name))
+                .because("a container of this pod has it; remove that container first"));
+        }
+        // The pod may have been removed while this waited for the lock.
+        Err(Errno::ENOENT) => {
+            return Err(Error::new(ErrorKind::NotFound, "open")
+                .on(format!("pod {}", pod.id()))
+                .because("it is gone"));
+        }
+        result => result.step("make", format!("the state directory of container {:?}", spec.name))?,
+    }
+    *claimed = true;
+    let own =
+        node::open_directory(dir, path.as_str()).step("open", "the state directory of the container")?;
+    watched(dir, &own)?;
+    kubernetes::admit_alone(pod, spec, &own)?;
+    Ok(own)
 }
 
 /// Says of the directory of a container that the pod is watched, so that whoever removes the container knows. Asked after
@@ -144,6 +157,10 @@ fn watched(pod: &OwnedFd, own: &OwnedFd) -> Result<()> {
 struct Attempt<'a> {
     pod: &'a Pod,
     spec: &'a ContainerSpec,
+    /// The same without what a machine without security modules does not need.
+    confined: &'a ContainerSpec,
+    /// Whether the state directory is there, and this attempt's.
+    claimed: bool,
     plan: Plan,
     cgroup: OnceLock<Cgroup>,
     process: Option<Child>,
@@ -155,34 +172,26 @@ struct Attempt<'a> {
     terminal: Option<Terminal>,
 }
 
-impl Attempt<'_> {
-    fn run(&mut self, dir: OwnedFd, at_once: bool) -> Result<Container> {
+impl<'a> Attempt<'a> {
+    /// `pod` is the pod's directory.
+    fn run(&mut self, pod: &OwnedFd, at_once: bool) -> Result<Container> {
         let node = &self.pod.0.node;
         let (control, inits) = Control::pair()?;
         let hook_state = hook_state(self.spec)?;
         let pid_mode = self.pod.context().pid_mode(self.spec).clone();
-        let mut pipes = None;
-        let own = || {
-            make_cgroup(self.pod, self.spec, &self.cgroup)?;
-            self.listener = Listener::connect(self.spec)?;
-            let owner = stdio_owner(self.pod, self.spec);
-            let (stdio, ours) = stdio::open(self.spec, &node.0.realm, owner)?;
-            pipes = Some(ours);
-            Ok(stdio)
-        };
-        let files = Files {
-            control: &control,
-            inits,
-            hook_state: hook_state.as_ref(),
-            preserved: &self.spec.preserved_fds,
-            dir: &dir,
-        };
-        let child = launch(self.pod, &mut self.plan, &pid_mode, &self.cgroup, files, own)?;
-        self.process = Some(child);
+        let (dir, mut opener) = self.launch(inits, pod, hook_state.as_ref())?;
+        opener.listen(&self.plan, &dir)?;
+        self.listener = Listener::connect(self.spec)?;
+        let owner = stdio_owner(self.pod, self.spec);
+        let (stdio, mut pipes) = stdio::open(self.spec, &node.0.realm, owner)?;
+        opener.stdio(&self.plan, stdio)?;
+        opener.map_ids(&self.plan)?;
+        self.plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
+        control.plan(&self.plan.encode()?, &opener.descriptors())?;
+        drop(opener);
         if at_once {
             start_unless_ended(&control)?;
         }
-        let mut pipes = pipes.ok_or_else(lost)?;
         let cgroup_id = self.cgroup.get().map_or(Ok(0), Cgroup::id)?;
         // Which process stays is known only when it has entered its PID namespace.
         // And init waits until its listener was taken.
@@ -231,6 +240,53 @@ impl Attempt<'_> {
             listener: Mutex::new(std::mem::take(&mut self.listener)),
             exit,
         })))
+    }
+
+    /// Takes the name, makes the cgroup and starts init in it, which takes its time to be executed. Meanwhile, on a thread
+    /// of its own, makes the plan, and opens what that names in the host's mount namespace and in pins. `dir` is the
+    /// pod's directory; the container's is returned.
+    fn launch(
+        &mut self,
+        inits: OwnedFd,
+        dir: &OwnedFd,
+        hook_state: Option<&OwnedFd>,
+    ) -> Result<(OwnedFd, Opener<'a>)> {
+        let (pod, spec, confined) = (self.pod, self.spec, self.confined);
+        let (node, home) = (&pod.0.node, &pod.0.home);
+        let (cgroup, process, plan) = (&self.cgroup, &mut self.process, &mut self.plan);
+        let (claimed, mut own) = (&mut self.claimed, None);
+        let context = pod.context();
+        let mut namespaces = CloneFlags::empty();
+        // One that belongs to the pod's user namespace is made by init, when it is in that.
+        if *context.pid_mode(spec) == PidMode::Container && context.ids.is_none() {
+            namespaces |= CloneFlags::CLONE_NEWPID;
+        }
+        let prepare = || {
+            own = Some(claim(pod, spec, dir, claimed)?);
+            make_cgroup(pod, spec, cgroup)
+        };
+        let start = || {
+            let launch = Launch {
+                init: &node.0.init,
+                control: inits,
+                mounts: Some(home.template.as_fd()),
+                namespaces,
+                cgroup: cgroup.get().map(AsFd::as_fd),
+            };
+            *process = Some(launch.spawn()?);
+            Ok(())
+        };
+        let open = || {
+            *plan = plan::compile(&context, confined)?;
+            let mut opener = Opener::new(node, Some(pod));
+            opener.preserve(plan, &spec.preserved_fds)?;
+            opener.open_on_host(plan)?;
+            opener.hook_state(plan, hook_state)?;
+            opener.open_in_pins(plan, home, pod.id())?;
+            Ok(opener)
+        };
+        let opener = node.0.realm.launch_beside(prepare, start, open)?;
+        Ok((own.ok_or_else(lost)?, opener))
     }
 
     /// Notes that the container lives in the PID namespace of another one.
@@ -375,15 +431,6 @@ fn start_unless_ended(control: &Control) -> Result<()> {
     }
 }
 
-/// What init is given besides what the plan names, and where its container is written down.
-struct Files<'a> {
-    control: &'a Control,
-    inits: OwnedFd,
-    hook_state: Option<&'a OwnedFd>,
-    preserved: &'a [SharedFd],
-    dir: &'a OwnedFd,
-}
-
 /// The file from which hooks in the container read its state.
 fn hook_state(spec: &ContainerSpec) -> Result<Option<OwnedFd>> {
     let file = || sys::fd::memfd(c"pericarp-state").step("make", "the state for the startContainer hooks");
@@ -392,46 +439,4 @@ fn hook_state(spec: &ContainerSpec) -> Result<Option<OwnedFd>> {
 
 pub(super) fn lost() -> Error {
     Error::new(ErrorKind::System, "keep").on("the process of the container")
-}
-
-/// On a thread of its own: opens what the plan names, in the host's mount namespace and in pins, and starts init from
-/// the template. Meanwhile `own` makes the cgroup and the streams on the caller's: neither needs the other.
-fn launch(
-    pod: &Pod,
-    plan: &mut Plan,
-    pid_mode: &PidMode,
-    cgroup: &OnceLock<Cgroup>,
-    files: Files<'_>,
-    own: impl FnOnce() -> Result<[Option<OwnedFd>; 3]>,
-) -> Result<Child> {
-    let (node, home) = (&pod.0.node, &pod.0.home);
-    node.0.realm.launch_beside(own, |stdio| {
-        let mut opener = Opener::new(node, Some(pod));
-        opener.preserve(plan, files.preserved)?;
-        opener.control(files.inits)?;
-        opener.listen(plan, files.dir)?;
-        opener.open_on_host(plan)?;
-        opener.hook_state(plan, files.hook_state)?;
-        opener.open_in_pins(plan, home, pod.id())?;
-        opener.map_ids(plan)?;
-        plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
-        setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
-        opener.stdio(plan, stdio.get()?)?;
-        let descriptors = opener.descriptors();
-        let bytes = plan.encode(&descriptors)?;
-        let mut namespaces = CloneFlags::CLONE_NEWNS;
-        // One that belongs to the pod's user namespace is made by init, when it is in that.
-        if *pid_mode == PidMode::Container && !plan.enters_pid() {
-            namespaces |= CloneFlags::CLONE_NEWPID;
-        }
-        let launch = Launch {
-            init: &node.0.init,
-            plan: &bytes,
-            control: files.control,
-            inherited: &descriptors,
-            namespaces,
-            cgroup: cgroup.get().map(AsFd::as_fd),
-        };
-        launch.spawn()
-    })
 }

@@ -138,7 +138,7 @@ impl Attempt<'_> {
         let (stdio, mut pipes) = stdio::open(spec, &node.0.realm, stdio_owner(&container.pod, spec))?;
         let (control, inits) = Control::pair()?;
         let ends = (&control, inits);
-        self.process = Some(self.launch(first, cgroup, ends, stdio, &spec.preserved_fds)?);
+        self.launch(first, cgroup, ends, stdio, &spec.preserved_fds)?;
         self.settle(&control, spec)?;
         let child = self.process.as_ref().ok_or_else(lost)?;
         let process =
@@ -221,12 +221,11 @@ impl Attempt<'_> {
         (control, inits): (&Control, OwnedFd),
         stdio: [Option<OwnedFd>; 3],
         preserved: &[SharedFd],
-    ) -> Result<Child> {
+    ) -> Result<()> {
         let (container, plan) = (self.container, &mut self.plan);
         let (node, home) = (&container.0.pod.0.node, &container.0.pod.0.home);
-        node.0.realm.launch(|| {
+        let (child, opener) = node.0.realm.launch(|| {
             let mut opener = Opener::new(node, Some(&container.0.pod));
-            opener.control(inits)?;
             opener.first_process(plan, first)?;
             opener.first_root(plan, container.pid())?;
             // Init starts in the template: even the host's mount namespace is another one.
@@ -235,19 +234,18 @@ impl Attempt<'_> {
             opener.preserve(plan, preserved)?;
             opener.open_on_host(plan)?;
             opener.stdio(plan, stdio)?;
-            let descriptors = opener.descriptors();
-            let bytes = plan.encode(&descriptors)?;
             setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
             let launch = Launch {
                 init: &node.0.init,
-                plan: &bytes,
-                control,
-                inherited: &descriptors,
+                control: inits,
+                mounts: None,
                 namespaces: CloneFlags::empty(),
                 cgroup: cgroup.map(AsFd::as_fd),
             };
-            launch.spawn()
-        })
+            Ok((launch.spawn()?, opener))
+        })?;
+        self.process = Some(child);
+        control.plan(&plan.encode()?, &opener.descriptors())
     }
 
     fn failure(&self, step: usize, call: u16, errno: Errno) -> Error {

@@ -529,9 +529,17 @@ impl Container {
             }
         }
         let path = format!("{}/{}", state::CONTAINERS, self.name());
-        let socket = self.spec().detached.then_some(state::START_SOCKET);
-        let files: Vec<&str> =
-            [state::STATE, state::STARTED, state::EXIT, state::POSTSTOP].into_iter().chain(socket).collect();
+        // Those that there may be.
+        let files: Vec<&str> = [
+            (state::STATE, true),
+            (state::STARTED, !self.0.state.at_once),
+            (state::EXIT, true),
+            (state::POSTSTOP, !self.spec().hooks.poststop.is_empty()),
+            (state::START_SOCKET, self.spec().detached),
+        ]
+        .into_iter()
+        .filter_map(|(file, may_be)| may_be.then_some(file))
+        .collect();
         node::remove_known(&pod, &path, &files)
             .step("remove", format!("the state of container {:?}", self.name()))?;
         log::info!(target: logs::CONTAINER, "{} was removed", self.words());

@@ -194,21 +194,12 @@ fn launch(node: &Node, hook: &Hook, stdin: OwnedFd, output: &OwnedFd) -> Result<
     let (control, inits) = Control::pair()?;
     let copy = || sys::fd::duplicate(output).step("duplicate", "the output of a hook");
     let mut opener = Opener::new(node, None);
-    opener.control(inits)?;
     opener.stdio(&plan, [Some(stdin), Some(copy()?), Some(copy()?)])?;
-    let inherited = opener.descriptors();
-    let bytes = plan.encode(&inherited)?;
-    let launch = Launch {
-        init: &node.0.init,
-        plan: &bytes,
-        control: &control,
-        inherited: &inherited,
-        namespaces: CloneFlags::empty(),
-        cgroup: None,
-    };
+    let bytes = plan.encode()?;
+    let namespaces = CloneFlags::empty();
+    let launch = Launch { init: &node.0.init, control: inits, mounts: None, namespaces, cgroup: None };
     let child = launch.spawn()?;
-    drop(opener);
-    match control.receive() {
+    match control.plan(&bytes, &opener.descriptors()).and_then(|()| control.receive()) {
         Ok(Message::Closed) => Ok(child),
         other => {
             child.end();

@@ -23,7 +23,7 @@ use crate::spawn::listen_in;
 use crate::spawn::make_user_namespace;
 use crate::spec::{DeviceKind, IdMap, Propagation, SharedFd, split_data};
 use crate::sys;
-use crate::sys::fd::{duplicate, duplicate_above, open_beneath, resolve};
+use crate::sys::fd::{duplicate, open_beneath, resolve};
 use crate::sys::mount::{attr, clone_tree, filesystem, map_ids, set_attributes};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::thread;
@@ -34,8 +34,6 @@ pub(crate) struct Opener<'a> {
     /// For sources that are other containers'.
     pod: Option<&'a Pod>,
     open: Vec<(usize, OwnedFd)>,
-    /// Below it are the numbers of descriptors that the program gets.
-    lowest: RawFd,
     /// User namespaces of the mappings of mounts.
     mappings: Vec<(IdMap, OwnedFd)>,
 }
@@ -47,51 +45,29 @@ fn unescaped(point: &str) -> String {
 
 impl<'a> Opener<'a> {
     pub(crate) fn new(node: &'a Node, pod: Option<&'a Pod>) -> Self {
-        Opener { node, pod, open: Vec::new(), lowest: 3, mappings: Vec::new() }
+        Opener { node, pod, open: Vec::new(), mappings: Vec::new() }
     }
 
-    /// Init's end of the control socket: slot 0.
-    pub(crate) fn control(&mut self, fd: OwnedFd) -> Result<()> {
-        self.keep(0, fd)
-    }
-
-    /// Keeps clear of the numbers that further open files get in init, and takes these in.
+    /// Takes in the files that the program gets at descriptor 3 and above.
     pub(crate) fn preserve(&mut self, plan: &Plan, files: &[SharedFd]) -> Result<()> {
-        if files.is_empty() {
-            return Ok(());
-        }
-        self.lowest += files.len() as RawFd;
-        for (slot, fd) in std::mem::take(&mut self.open) {
-            self.keep(slot, fd)?;
-        }
         for (slot, source) in plan.sources.iter().enumerate() {
             if let Source::Preserved(index) = source
                 && let Some(file) = files.get(*index)
             {
                 let what = format!("the file for descriptor {}", index + 3);
                 super::stdio::harmless(&what, file.as_fd())?;
-                let copy = duplicate_above(file, self.lowest).step("duplicate", what)?;
-                self.open.push((slot, copy));
+                self.open.push((slot, duplicate(file).step("duplicate", what)?));
             }
         }
         Ok(())
     }
 
-    fn keep(&mut self, slot: usize, fd: OwnedFd) -> Result<()> {
-        let fd = match fd.as_raw_fd() >= self.lowest {
-            true => fd,
-            false => duplicate_above(&fd, self.lowest).step("duplicate", "a descriptor for init")?,
-        };
-        self.open.push((slot, fd));
-        Ok(())
-    }
-
     /// The container that is entered, as its first process.
     pub(crate) fn first_process(&mut self, plan: &Plan, pidfd: &OwnedFd) -> Result<()> {
-        match plan.sources.iter().position(|source| *source == Source::FirstProcess) {
-            Some(slot) => self.keep(slot, duplicate(pidfd).step("duplicate", "a pidfd")?),
-            None => Ok(()),
+        if let Some(slot) = plan.sources.iter().position(|source| *source == Source::FirstProcess) {
+            self.open.push((slot, duplicate(pidfd).step("duplicate", "a pidfd")?));
         }
+        Ok(())
     }
 
     /// Its root directory, which its mount namespace may have elsewhere.
@@ -102,15 +78,16 @@ impl<'a> Opener<'a> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = openat(&self.node.0.proc, format!("{pid}/root").as_str(), flags, Mode::empty())
             .step("open", format!("the root directory of process {pid}"))?;
-        self.keep(slot, root)
+        self.open.push((slot, root));
+        Ok(())
     }
 
     /// Makes the socket by which a detached container is started, in its directory of state.
     pub(crate) fn listen(&mut self, plan: &Plan, dir: &OwnedFd) -> Result<()> {
-        match plan.sources.iter().position(|source| *source == Source::StartSocket) {
-            Some(slot) => self.keep(slot, listen_in(dir, state::START_SOCKET)?),
-            None => Ok(()),
+        if let Some(slot) = plan.sources.iter().position(|source| *source == Source::StartSocket) {
+            self.open.push((slot, thread::run(|| listen_in(dir, state::START_SOCKET))?));
         }
+        Ok(())
     }
 
     /// The three streams, those that the plan takes.
@@ -118,7 +95,8 @@ impl<'a> Opener<'a> {
         for (slot, source) in plan.sources.iter().enumerate() {
             if let Source::Stdio(index) = source {
                 let stream = stdio[*index].take();
-                self.keep(slot, stream.ok_or_else(|| Error::invalid("stdio", "a stream is missing"))?)?;
+                let stream = stream.ok_or_else(|| Error::invalid("stdio", "a stream is missing"))?;
+                self.open.push((slot, stream));
             }
         }
         Ok(())
@@ -135,7 +113,9 @@ impl<'a> Opener<'a> {
                 }
                 Source::Filesystem { fstype, source, data, attributes, propagation, idmap } => {
                     let mount = make_filesystem(fstype, source.as_deref(), data, *attributes)?;
-                    set_propagation(&mount, *propagation).step("set the propagation of", fstype)?;
+                    if *propagation != Propagation::Private {
+                        set_propagation(&mount, *propagation).step("set the propagation of", fstype)?;
+                    }
                     self.mapped(mount, idmap.as_ref(), fstype)?
                 }
                 Source::HostDevice { path, kind, major, minor } => {
@@ -178,7 +158,7 @@ impl<'a> Opener<'a> {
                 }
                 _ => continue,
             };
-            self.keep(slot, fd)?;
+            self.open.push((slot, fd));
         }
         Ok(())
     }
@@ -187,8 +167,8 @@ impl<'a> Opener<'a> {
     pub(crate) fn hook_state(&mut self, plan: &Plan, file: Option<&OwnedFd>) -> Result<()> {
         let slot = plan.sources.iter().position(|source| *source == Source::HookState);
         let (Some(slot), Some(file)) = (slot, file) else { return Ok(()) };
-        let copy = crate::sys::fd::duplicate(file).step("duplicate", "the state for the hooks")?;
-        self.keep(slot, copy)
+        self.open.push((slot, duplicate(file).step("duplicate", "the state for the hooks")?));
+        Ok(())
     }
 
     /// Joins the pins namespace with the calling library thread and opens what the pod keeps there.
@@ -222,7 +202,7 @@ impl<'a> Opener<'a> {
                 }
                 _ => continue,
             };
-            self.keep(slot, fd)?;
+            self.open.push((slot, fd));
         }
         Ok(())
     }
@@ -247,7 +227,7 @@ impl<'a> Opener<'a> {
         Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
     }
 
-    /// The descriptors in the order of their slots.
+    /// The descriptors in the order of their slots, for [`Control::plan`](crate::spawn::Control::plan).
     pub(crate) fn descriptors(&self) -> Vec<RawFd> {
         let mut all: Vec<(usize, RawFd)> =
             self.open.iter().map(|(slot, fd)| (*slot, fd.as_raw_fd())).collect();
@@ -511,8 +491,11 @@ pub(crate) fn set_propagation(tree: &OwnedFd, propagation: Propagation) -> crate
 fn make_filesystem(fstype: &str, source: Option<&Path>, data: &[String], attributes: u64) -> Result<OwnedFd> {
     let text = |text: &str| CString::new(text).map_err(|_| Error::invalid("mounts", "has a NUL byte"));
     let (pairs, flags) = split_data(data);
-    let mut options =
-        vec![(text("source")?, Some(text(&source.map_or(fstype.into(), Path::to_string_lossy))?))];
+    let mut options = Vec::new();
+    if !pairs.iter().any(|(key, _)| key == "source") {
+        // What mount(8) and df(1) show as the device.
+        options.push((text("source")?, Some(text(&source.map_or(fstype.into(), Path::to_string_lossy))?)));
+    }
     for (key, value) in &pairs {
         options.push((text(key)?, Some(text(value)?)));
     }

@@ -1,6 +1,6 @@
 //! Init: the program that becomes a container's first process.
 //!
-//! It is freestanding: no standard library, no allocator, no thread, no lock. It reads a plan (`wire.rs`) from its
+//! It is freestanding: no standard library, no allocator, no thread, no lock. It gets a plan (`wire.rs`) and files from its
 //! control socket, does its steps one by one, and executes the container's program; or it stays as process 1 of a PID
 //! namespace that several containers share. Its one argument is the descriptor of that socket.
 //! On failure it sends the index of the step and the error number over the control socket and ends.
@@ -22,6 +22,7 @@ mod fs;
 mod hook;
 mod identity;
 mod process;
+mod receive;
 mod starters;
 mod sys;
 mod terminal;
@@ -85,6 +86,13 @@ impl State {
         }
     }
 
+    /// What is in a slot, which is empty then.
+    fn take(&mut self, slot: u32) -> Done<i32> {
+        let fd = self.slot(slot)?;
+        self.slots[slot as usize] = 0;
+        Ok(fd)
+    }
+
     /// How a path is resolved, by the flags of a step.
     fn resolve(&self, flags: u32) -> u64 {
         if flags & wire::MOUNT_NO_SYMLINKS != 0 { fs::RESOLVE_NO_SYMLINKS } else { 0 }
@@ -124,13 +132,10 @@ unsafe extern "C" fn start(stack: *const usize) -> ! {
         sys::exit(process::EXIT_FAILURE);
     }
     process::occupy_standard_streams(control);
-    let outcome = match state.store(wire::CONTROL, control as usize).and_then(|()| receive(control, buffer)) {
-        Ok(length) => match Plan::decode(&buffer[..length]) {
-            Ok(plan) => run(state, plan),
-            Err(malformed) => Err(malformed.into()),
-        },
-        Err(failure) => Err(failure),
-    };
+    let outcome = state
+        .store(wire::CONTROL, control as usize)
+        .and_then(|()| receive::plan(state, control, buffer))
+        .and_then(|plan| run(state, plan));
     if let Err(failure) = outcome {
         process::report(state, &failure);
     }
@@ -151,40 +156,6 @@ unsafe fn parse(mut digits: *const u8) -> i32 {
     }
 }
 
-/// The plan is the first message, or in a file that the first message tells of.
-fn receive(control: i32, buffer: &mut [u8]) -> Done<usize> {
-    loop {
-        match syscall!(nr::RECVFROM, control, buffer.as_mut_ptr(), buffer.len()) {
-            Err(sys::EINTR) => {}
-            Err(errno) => return Err(errno).within(wire::CALL_RECV),
-            Ok(length) => {
-                let word = |at: usize| buffer.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-                return match [0, 4].map(|at| word(at).map(u32::from_le_bytes)) {
-                    [Some(wire::MSG_PLAN_IN_FILE), Some(file)] if length == 12 => {
-                        let length = read_all(file as i32, buffer);
-                        sys::close(file as i32);
-                        Ok(length)
-                    }
-                    _ => Ok(length),
-                };
-            }
-        }
-    }
-}
-
-fn read_all(fd: i32, buffer: &mut [u8]) -> usize {
-    let mut length = 0;
-    while let Some(rest) = buffer.get_mut(length..) {
-        match syscall!(nr::PREAD64, fd, rest.as_mut_ptr(), rest.len(), length) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(sys::EINTR) => {}
-            Err(_) => break,
-        }
-    }
-    length
-}
-
 /// Takes back what the host program's process handed down: open files are closed at the next execve(2), signals have
 /// their default action. (The mask is opened last, just before execve.)
 fn prepare_process() -> Done {
@@ -195,11 +166,6 @@ fn prepare_process() -> Done {
 }
 
 fn run(state: &mut State, mut plan: Plan) -> Done {
-    for (slot, bytes) in state.slots.iter_mut().zip(plan.descriptors.chunks_exact(4)) {
-        if let &[a, b, c, d] = bytes {
-            *slot = i32::from_le_bytes([a, b, c, d]).wrapping_add(1);
-        }
-    }
     while let Some(step) = plan.next_step()? {
         match state.skip.checked_sub(1) {
             Some(rest) => state.skip = rest,

@@ -119,37 +119,40 @@ fn wait_for_host(state: &State, place: u32) -> Done {
     }
 }
 
-/// `struct msghdr` with one `struct iovec` and one descriptor in the control data, see unix(7).
+/// `struct msghdr` with one `struct iovec`, and descriptors in the control data, see unix(7).
 #[repr(C)]
-struct Message {
+pub struct Message {
     name: usize,
     name_length: usize,
     iov: *const Iovec,
     iov_length: usize,
-    control: *mut Rights,
+    control: *mut u8,
     control_length: usize,
-    flags: usize,
+    pub flags: usize,
 }
 
 impl Message {
     /// As long as it is used, both have to stay where they are.
-    fn new(iov: &Iovec, rights: &mut Rights) -> Self {
-        Message {
-            name: 0,
-            name_length: 0,
-            iov,
-            iov_length: 1,
-            control: rights,
-            control_length: size_of::<Rights>(),
-            flags: 0,
-        }
+    pub fn new(iov: &Iovec, control: *mut u8, control_length: usize) -> Self {
+        Message { name: 0, name_length: 0, iov, iov_length: 1, control, control_length, flags: 0 }
+    }
+
+    fn with_one(iov: &Iovec, rights: &mut Rights) -> Self {
+        Message::new(iov, (&raw mut *rights).cast(), size_of::<Rights>())
     }
 }
 
 #[repr(C)]
-struct Iovec {
-    base: *mut u32,
+pub struct Iovec {
+    base: *mut u8,
     length: usize,
+}
+
+impl Iovec {
+    /// As long as it is used, the buffer has to stay where it is.
+    pub fn over(buffer: &mut [u8]) -> Self {
+        Iovec { base: buffer.as_mut_ptr(), length: buffer.len() }
+    }
 }
 
 #[repr(C)]
@@ -167,10 +170,10 @@ pub fn send_descriptor(control: i32, what: u32, fd: i32) -> Done {
     const SCM_RIGHTS: u32 = 1;
     const HEADER: usize = 16;
     let mut payload = [what, 0, 0];
-    let iov = Iovec { base: payload.as_mut_ptr(), length: size_of_val(&payload) };
+    let iov = Iovec { base: payload.as_mut_ptr().cast(), length: size_of_val(&payload) };
     let mut rights =
         Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
-    let message = Message::new(&iov, &mut rights);
+    let message = Message::with_one(&iov, &mut rights);
     syscall!(nr::SENDMSG, control, &raw const message, MSG_NOSIGNAL).within(wire::CALL_SENDMSG).map(drop)
 }
 
@@ -185,7 +188,7 @@ pub fn receive_descriptor(socket: i32) -> Result<Option<i32>, Errno> {
     let mut payload = [0u32; 3];
     let mut rights = Rights { length: 0, level: 0, kind: 0, fd: -1, padding: 0 };
     let iov = Iovec { base: (&raw mut payload).cast(), length: size_of_val(&payload) };
-    let mut message = Message::new(&iov, &mut rights);
+    let mut message = Message::with_one(&iov, &mut rights);
     let length = syscall!(nr::RECVMSG, socket, &raw mut message, MSG_CMSG_CLOEXEC)?;
     // SAFETY: the kernel has written the control data, or has left it as it was.
     let fd = unsafe { (&raw const rights.fd).read_volatile() };
@@ -241,9 +244,18 @@ pub fn enter_pid(state: &State) -> Done {
     syscall!(nr::SETSID).within(wire::CALL_SETSID).map(drop)
 }
 
-/// The library has seen to it that no file of the plan has one of these numbers.
-pub fn preserve(state: &State, mut fields: Reader) -> Done {
-    for number in 0..fields.u32()? {
+/// What has one of these numbers already gets another one.
+pub fn preserve(state: &mut State, mut fields: Reader) -> Done {
+    const F_DUPFD_CLOEXEC: usize = 1030;
+    let count = fields.u32()?;
+    let end = FIRST_PRESERVED.saturating_add(count);
+    for entry in &mut state.slots {
+        let fd = *entry - 1;
+        if (FIRST_PRESERVED as i32..end as i32).contains(&fd) {
+            *entry = syscall!(nr::FCNTL, fd, F_DUPFD_CLOEXEC, end).within(wire::CALL_FCNTL)? as i32 + 1;
+        }
+    }
+    for number in 0..count {
         let file = state.slot(fields.u32()?)?;
         syscall!(nr::DUP3, file, FIRST_PRESERVED + number, O_CLOEXEC).within(wire::CALL_DUP)?;
     }

@@ -16,6 +16,7 @@ pub const EBUSY: Errno = Errno(16);
 pub const EEXIST: Errno = Errno(17);
 pub const ENODEV: Errno = Errno(19);
 pub const ENOTDIR: Errno = Errno(20);
+pub const EMFILE: Errno = Errno(24);
 pub const EINVAL: Errno = Errno(22);
 pub const EXDEV: Errno = Errno(18);
 pub const ENAMETOOLONG: Errno = Errno(36);

@@ -1,15 +1,15 @@
 //! The plan as bytes: what the library writes and init reads. Shared by both, so that they cannot disagree.
 //!
-//! All numbers are little-endian. A plan is a header, a table of file descriptors and a list of steps:
+//! All numbers are little-endian. A plan is a header and a list of steps:
 //!
 //! ```text
 //! u32 magic | u32 total length | u32 number of descriptors | u32 number of steps
-//! i32 descriptor of slot 0, 1, …
 //! step: u32 operation | u32 length of its fields | fields
 //! ```
 //!
 //! A field is a number, or a string: u32 length without the NUL, the bytes, a NUL. Init hands strings to the kernel
-//! in place. A slot is an index into the table of descriptors; steps that make a descriptor store it in a slot.
+//! in place. A slot is an index into init's table of descriptors: slot 0 is the control socket, those after it are what
+//! comes with the plan, in that order, and steps that make a descriptor store it in a slot.
 //!
 //! Every read is checked: whatever the bytes are, decoding ends with a step or an error, never outside the plan.
 
@@ -25,6 +25,8 @@ pub const MAX_POINTERS: usize = 40_000;
 pub const MAX_HOOK_WORDS: usize = 4096;
 /// The slot of the control socket.
 pub const CONTROL: u32 = 0;
+/// The most descriptors that one message carries: `SCM_MAX_FD` of the kernel, see unix(7).
+pub const MAX_RIGHTS: usize = 253;
 /// Where a slot may be missing.
 pub const NO_SLOT: u32 = u32::MAX;
 
@@ -43,7 +45,9 @@ pub const COPY_KEEP_MODE: u32 = 1;
 pub const TEMPLATE_EMPTY: &core::ffi::CStr = c"/empty";
 pub const TEMPLATE_NULL: &core::ffi::CStr = c"/dev/null";
 
-/// Messages from init: this number, then two more.
+/// How many bytes a message has: a number, and two more.
+pub const MESSAGE: usize = 12;
+/// Messages from init.
 pub const MSG_READY: u32 = 1;
 /// A failed step: its index, the error number with the call in the upper half.
 pub const MSG_FAILED: u32 = 2;
@@ -53,8 +57,11 @@ pub const MSG_FD: u32 = 3;
 pub const MSG_START: u32 = 4;
 /// Init waits for hooks.
 pub const MSG_PAUSED: u32 = 5;
-/// To init, in place of the plan: it is in the sealed file of that number, since it is too large for a message.
+/// To init, in place of the plan: it is in the sealed file that is the last descriptor of this message, since it is too
+/// large for one.
 pub const MSG_PLAN_IN_FILE: u32 = 6;
+/// To init, before the plan: descriptors, since there are too many for one message.
+pub const MSG_DESCRIPTORS: u32 = 7;
 /// The listener of the filter is open: its number in init.
 pub const MSG_LISTENER: u32 = 40;
 /// The message to init that the library has a copy of it.
@@ -162,7 +169,7 @@ operations! {
     RUN_HOOK = 81,
     /// See whether there is one of the candidates for execve(2): number of candidates, and these.
     FIND_PROGRAM = 82,
-    /// Put files at descriptor 3 and above, before init opens any: number of slots, and these.
+    /// Put files at descriptor 3 and above, where no other file of the plan stays: number of slots, and these.
     PRESERVE = 83,
     /// Let so many descriptors from 3 on stay open through execve(2).
     KEEP_OPEN = 84,
@@ -387,8 +394,8 @@ impl<'a> Reader<'a> {
 
 /// A plan whose header is sound.
 pub struct Plan<'a> {
-    /// The table of file descriptors, four bytes each.
-    pub descriptors: &'a [u8],
+    /// How many descriptors there are, with the control socket.
+    pub descriptors: usize,
     /// The steps.
     pub steps: Reader<'a>,
     /// How many steps there are.
@@ -415,7 +422,6 @@ impl<'a> Plan<'a> {
         if descriptors == 0 || descriptors > MAX_SLOTS {
             return Err(Malformed);
         }
-        let descriptors = reader.take(descriptors * 4)?;
         Ok(Plan { descriptors, steps: reader, count })
     }
 

@@ -16,7 +16,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::spawn::{InitImage, make_own_user_namespace};
 use crate::spec::{IdMapping, IdMappings, PidMode, PodSpec, UserMode, user};
 use crate::sys::namespace::Kind;
-use crate::sys::thread::{self, Awaited};
+use crate::sys::thread;
 use crate::sys::worker;
 
 /// See the [module documentation](self).
@@ -139,19 +139,21 @@ impl Realm {
         }
     }
 
-    /// The same; `own` is done on the caller's thread meanwhile, where that is possible, and `work` takes what it makes.
-    pub(crate) fn launch_beside<P: Send, T: Send>(
+    /// Calls `prepare` and then `start`, which may start a process that is to be a child of the host program, and runs
+    /// `work` as [`run`](Self::run) does meanwhile, where that is possible. Where both fail, the error is that of the former.
+    pub(crate) fn launch_beside<T: Send>(
         &self,
-        own: impl FnOnce() -> Result<P>,
-        work: impl FnOnce(Awaited<P>) -> Result<T> + Send,
+        prepare: impl FnOnce() -> Result<()>,
+        start: impl FnOnce() -> Result<()> + Send,
+        work: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
         match self {
-            // The thread that would wait for a worker stands still.
+            // All that needs privileges is for a worker, and its thread stands still.
             Realm::Own { .. } => {
-                let made = own()?;
-                self.launch(|| work(made.into()))
+                prepare()?;
+                self.launch(|| work().and_then(|done| start().map(|()| done)))
             }
-            _ => thread::run_beside(own, work),
+            _ => thread::run_beside(|| prepare().and_then(|()| start()), work),
         }
     }
 

@@ -6,10 +6,9 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::sched::CloneFlags;
 
 use crate::container::plan::{Plan, Source};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::node::Node;
 use crate::spawn::{Child, Control, Launch, Message};
-use crate::sys;
 
 /// A process that has done its plan up to the barrier, and ends when this is dropped.
 pub(crate) struct Helper {
@@ -30,24 +29,12 @@ impl Helper {
         mut open: impl FnMut(&Source) -> Result<OwnedFd>,
     ) -> Result<Self> {
         let (control, inits) = Control::pair()?;
-        let mut files = vec![inits];
-        for source in plan.sources.iter().skip(1) {
-            let fd = sys::fd::clear_of_stdio(open(source)?);
-            files.push(fd.step("duplicate", "a descriptor for init")?);
-        }
+        let files = plan.sources.iter().skip(1).map(&mut open).collect::<Result<Vec<OwnedFd>>>()?;
         let descriptors: Vec<RawFd> = files.iter().map(AsRawFd::as_raw_fd).collect();
-        let bytes = plan.encode(&descriptors)?;
-        let launch = Launch {
-            init: &node.0.init,
-            plan: &bytes,
-            control: &control,
-            inherited: &descriptors,
-            namespaces,
-            cgroup: None,
-        };
+        let bytes = plan.encode()?;
+        let launch = Launch { init: &node.0.init, control: inits, mounts: None, namespaces, cgroup: None };
         let mut helper = Helper { child: launch.spawn()?, control, plan, file: None };
-        // Init's end is init's alone: its end is the end of file.
-        drop(files);
+        helper.control.plan(&bytes, &descriptors)?;
         helper.settle(node)?;
         Ok(helper)
     }

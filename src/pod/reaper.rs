@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 
 use super::pins::{PROC, PodPins};
 use super::score;
@@ -40,29 +40,26 @@ pub(crate) fn start(node: &Node, home: &Home, spec: &PodSpec, id: &str, pod: &Cg
     let cgroup = pod.create_guarded(CGROUP, &Resources::default(), &guard)?;
     let realm = &node.0.realm;
     let plan = plan::reaper(spec, realm.keeps_groups(), realm.is_ordinary());
-    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    let mut namespaces = CloneFlags::empty();
     // One that belongs to the pod's user namespace is made by init, when it is in that.
     if !plan.enters_pid() {
         namespaces |= CloneFlags::CLONE_NEWPID;
     }
     let (control, inits) = Control::pair()?;
-    let mut child: Child = realm.launch(|| {
+    let (mut child, opener) = realm.launch(|| {
         let mut opener = Opener::new(node, None);
-        opener.control(inits)?;
         opener.open_in_pins(&plan, home, id)?;
-        let bytes = plan.encode(&opener.descriptors())?;
-        setns(&home.template, CloneFlags::CLONE_NEWNS).step("join", "the template namespace")?;
         let launch = Launch {
             init: &node.0.init,
-            plan: &bytes,
-            control: &control,
-            inherited: &opener.descriptors(),
+            control: inits,
+            mounts: Some(home.template.as_fd()),
             namespaces,
             cgroup: Some(cgroup.as_fd()),
         };
-        launch.spawn()
+        Ok((launch.spawn()?, opener))
     })?;
-    let result = settle(node, home, id, &plan, &control, &mut child);
+    let given = plan.encode().and_then(|bytes| control.plan(&bytes, &opener.descriptors()));
+    let result = given.and_then(|()| settle(node, home, id, &plan, &control, &mut child));
     match result {
         Ok(()) => Ok(Reaper(child)),
         Err(error) => {

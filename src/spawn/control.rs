@@ -2,13 +2,14 @@
 //! start. When init has executed the container's program, its end is closed and the library reads the end of file.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
+    socketpair,
 };
 
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -52,25 +53,40 @@ impl Control {
         Ok((Control(ours), inits))
     }
 
-    /// Gives init its plan, which it reads as soon as it runs: the first message, before any other. A plan that is too
-    /// large for one comes back as a sealed file, which init must find open under the same number.
+    /// Gives init its plan with the descriptors of the slots after that of the control socket: before any other message.
+    /// They are copies; they may be closed when this returns.
+    ///
+    /// An init that has ended is no error: what it said before, if anything, is still to be read.
     ///
     /// A message costs init's start some 80 us less than a file in memory, whose pages are made for it alone.
-    pub(super) fn plan(&self, plan: &[u8]) -> Result<Option<OwnedFd>> {
+    pub(crate) fn plan(&self, plan: &[u8], descriptors: &[RawFd]) -> Result<()> {
+        match self.send_plan(plan, descriptors) {
+            Err(Errno::EPIPE) => Ok(()),
+            Err(Errno::ETOOMANYREFS) => Err(Error::system(Errno::ETOOMANYREFS, "hand over")
+                .on("the files of init")
+                .because("this user has more files in messages than it may have open (RLIMIT_NOFILE): raise that limit")),
+            result => result.step("hand over", "the plan of init"),
+        }
+    }
+
+    fn send_plan(&self, plan: &[u8], mut descriptors: &[RawFd]) -> sys::Result<()> {
         const MOST: usize = 64 << 10;
+        // One more may be needed for the file.
+        while descriptors.len() >= wire::MAX_RIGHTS {
+            let (first, rest) = descriptors.split_at(wire::MAX_RIGHTS);
+            self.send_with(&message([wire::MSG_DESCRIPTORS, 0, 0]), first)?;
+            descriptors = rest;
+        }
         if plan.len() <= MOST {
-            match self.send_bytes(plan) {
+            match self.send_with(plan, descriptors) {
                 // Whoever runs the machine may have made the buffers of sockets small (net.core.wmem_default).
                 Err(Errno::EMSGSIZE | Errno::ENOBUFS) => {}
-                result => return result.map(|()| None).step("hand over", "the plan of init"),
+                result => return result,
             }
         }
-        let file = sys::fd::sealed_memfd(c"pericarp-plan", plan, false)
-            .and_then(sys::fd::clear_of_stdio)
-            .step("make", "the plan of init")?;
-        self.send([wire::MSG_PLAN_IN_FILE, file.as_raw_fd() as u32, 0])
-            .step("hand over", "the plan of init")?;
-        Ok(Some(file))
+        let file = sys::fd::sealed_memfd(c"pericarp-plan", plan, false)?;
+        let with_file = [descriptors, &[file.as_raw_fd()]].concat();
+        self.send_with(&message([wire::MSG_PLAN_IN_FILE, 0, 0]), &with_file)
     }
 
     /// Lets init go on from the barrier, or when hooks have run.
@@ -84,13 +100,19 @@ impl Control {
     }
 
     fn send(&self, words: [u32; 3]) -> sys::Result<()> {
-        let message: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
-        self.send_bytes(&message)
+        self.send_with(&message(words), &[])
     }
 
-    fn send_bytes(&self, message: &[u8]) -> sys::Result<()> {
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], &[], MsgFlags::MSG_NOSIGNAL, None)
-            .map(drop)
+    fn send_with(&self, message: &[u8], descriptors: &[RawFd]) -> sys::Result<()> {
+        let rights = [ControlMessage::ScmRights(descriptors)];
+        let rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(message)], rights, flags, None) {
+                Err(Errno::EINTR) => {}
+                result => return result.map(drop),
+            }
+        }
     }
 
     /// The descriptors that are in what is still to be read, up to the end of file or until nothing came for a while.
@@ -115,7 +137,7 @@ impl Control {
 
     /// The next message; waits for it.
     pub(crate) fn receive(&self) -> Result<Message> {
-        let mut bytes = [0u8; 12];
+        let mut bytes = [0u8; wire::MESSAGE];
         let mut space = cmsg_space!(OwnedFd);
         let (length, fd) = loop {
             let mut iov = [IoSliceMut::new(&mut bytes)];
@@ -141,21 +163,29 @@ impl Control {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         match (length, word(0), fd) {
             (0, ..) => Ok(Message::Closed),
-            (12, wire::MSG_READY, None) => Ok(Message::Ready),
-            (12, wire::MSG_PAUSED, None) => Ok(Message::Paused),
-            (12, wire::MSG_FAILED, None) => Ok(Message::Failed {
+            (wire::MESSAGE, wire::MSG_READY, None) => Ok(Message::Ready),
+            (wire::MESSAGE, wire::MSG_PAUSED, None) => Ok(Message::Paused),
+            (wire::MESSAGE, wire::MSG_FAILED, None) => Ok(Message::Failed {
                 step: word(4) as usize,
                 call: (word(8) >> 16) as u16,
                 errno: Errno::from_raw((word(8) & 0xffff) as i32),
             }),
-            (12, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
-            (12, wire::MSG_LISTENER, None) => Ok(Message::Listener(word(4) as i32)),
-            (12, wire::MSG_TERMINAL, Some(fd)) => Ok(Message::Terminal(fd)),
-            (12, wire::MSG_TWIN, Some(fd)) => Ok(Message::Twin(fd)),
-            (12, wire::MSG_TAKES_OVER, None) => Ok(Message::TakesOver),
+            (wire::MESSAGE, wire::MSG_FD, Some(fd)) => Ok(Message::Fd(fd)),
+            (wire::MESSAGE, wire::MSG_LISTENER, None) => Ok(Message::Listener(word(4) as i32)),
+            (wire::MESSAGE, wire::MSG_TERMINAL, Some(fd)) => Ok(Message::Terminal(fd)),
+            (wire::MESSAGE, wire::MSG_TWIN, Some(fd)) => Ok(Message::Twin(fd)),
+            (wire::MESSAGE, wire::MSG_TAKES_OVER, None) => Ok(Message::TakesOver),
             _ => Err(Error::new(ErrorKind::System, "understand").on("init's message")),
         }
     }
+}
+
+fn message(words: [u32; 3]) -> [u8; wire::MESSAGE] {
+    let mut bytes = [0; wire::MESSAGE];
+    for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
 }
 
 #[allow(unsafe_code, reason = "SCM_RIGHTS gives bare numbers")]

@@ -1,7 +1,9 @@
 //! From the host program to init in one clone3(2) and one execveat(2).
 //!
 //! The child shares the memory of the host program until it executes init (`CLONE_VM | CLONE_VFORK`): nothing is
-//! copied, however large the host is. In return it may do next to nothing: it runs on a stack of its own, with all
+//! copied, however large the host is. The calling thread stands still meanwhile, and has to: the OOM killer spares a child
+//! that somebody waits for so, and with any other one in a cgroup with too little memory it would kill the host program,
+//! which shares the memory of its victim. In return it may do next to nothing: it runs on a stack of its own, with all
 //! signals blocked, makes raw system calls only, touches no thread-local storage (that is the calling thread's), and
 //! neither allocates nor locks. It must not change its identity either: changing the user id would make the whole
 //! host program undumpable, since both share one address space.
@@ -14,7 +16,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 
-use super::control::Control;
 use super::image::InitImage;
 use crate::error::{Error, Result};
 use crate::sys::{self, pidfd, thread, worker};
@@ -23,6 +24,7 @@ use crate::sys::{self, pidfd, thread, worker};
 const STACK: usize = 32 << 10;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLOSE_RANGE_CLOEXEC: usize = 4;
+const NEW_MOUNTS: usize = libc::CLONE_NEWNS as usize;
 
 /// `struct clone_args` of clone3(2).
 #[repr(C)]
@@ -41,15 +43,14 @@ struct CloneArgs {
     cgroup: u64,
 }
 
-/// A process to be: init, with these files, in these new namespaces and this cgroup.
+/// A process to be: init, in these namespaces and this cgroup. It waits for its plan.
 pub(crate) struct Launch<'a> {
     pub(crate) init: &'a InitImage,
-    /// The encoded plan.
-    pub(crate) plan: &'a [u8],
-    /// The library's end of the socket by which init gets it.
-    pub(crate) control: &'a Control,
-    /// What init finds open, under the same numbers; its end of that socket first.
-    pub(crate) inherited: &'a [RawFd],
+    /// Init's end of the socket by which it gets its plan, see [`Control::plan`](super::Control::plan): all that it finds
+    /// open. It is closed here.
+    pub(crate) control: OwnedFd,
+    /// The mount namespace that it has a copy of; it is in the caller's without one.
+    pub(crate) mounts: Option<BorrowedFd<'a>>,
     /// Namespaces that are new for it.
     pub(crate) namespaces: CloneFlags,
     /// The directory of the cgroup that it starts in.
@@ -81,31 +82,32 @@ impl Child {
 }
 
 /// What the child reads, and where it leaves the error number when it cannot execute init.
-struct Task<'a> {
+struct Task {
     init: RawFd,
-    keep: &'a [RawFd],
+    control: RawFd,
+    /// -1 for none.
+    mounts: RawFd,
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
     failure: AtomicI32,
 }
 
 impl Launch<'_> {
-    /// Makes the process from the calling library thread, whose mount namespace it copies.
+    /// Makes the process, from any thread of the program: what that one is in, and is not new for init, init is in, too.
     pub(crate) fn spawn(self) -> Result<Child> {
-        let file = self.control.plan(self.plan)?;
-        let inits = CString::new(self.inherited[0].to_string()).expect("digits have no NUL");
-        let argv = [c"pericarp-init".as_ptr(), inits.as_ptr(), std::ptr::null()];
+        let number = CString::new(self.control.as_raw_fd().to_string()).expect("digits have no NUL");
+        let argv = [c"pericarp-init".as_ptr(), number.as_ptr(), std::ptr::null()];
         let envp = [std::ptr::null()];
-        let mut keep = self.inherited.to_vec();
-        keep.extend(file.as_ref().map(AsRawFd::as_raw_fd));
         let task = Task {
             init: self.init.as_fd().as_raw_fd(),
-            keep: &keep,
+            control: self.control.as_raw_fd(),
+            mounts: self.mounts.map_or(-1, |mounts| mounts.as_raw_fd()),
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
             failure: AtomicI32::new(0),
         };
-        let mut stack = vec![0u128; STACK / size_of::<u128>()];
+        // Nobody reads what was not written there before: no need to touch all of it.
+        let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
         let mut pidfd: RawFd = -1;
         let mut args = CloneArgs {
             flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD) as u64
@@ -146,7 +148,8 @@ impl Launch<'_> {
                 // It is about to end; nobody else may learn of it. CLONE_VFORK let this thread go when the child gave up
                 // the address space, which is before it can be reaped.
                 child.wait();
-                Err(Error::system(Errno::from_raw(errno), "execute").on("the sealed image of init"))
+                Err(Error::system(Errno::from_raw(errno), "execute")
+                    .on("the sealed image of init in a copy of the template's mounts"))
             }
         }
     }
@@ -162,13 +165,13 @@ unsafe extern "C" fn child(task: *const Task) -> ! {
     // Files of the host program that were not opened with O_CLOEXEC end here, and those that init needs stay. The
     // table of files is a copy: nothing changes for the host program.
     raw_syscall(libc::SYS_close_range, [3, u32::MAX as usize, CLOSE_RANGE_CLOEXEC, 0, 0]);
-    let mut result = 0;
-    let mut i = 0;
-    while i < task.keep.len() && result == 0 {
-        // SAFETY: i is within the slice; no bounds check means no panic machinery in the child.
-        let fd = unsafe { *task.keep.get_unchecked(i) };
-        result = raw_syscall(libc::SYS_fcntl, [fd as usize, libc::F_SETFD as usize, 0, 0, 0]);
-        i += 1;
+    let mut result = raw_syscall(libc::SYS_fcntl, [task.control as usize, libc::F_SETFD as usize, 0, 0, 0]);
+    if result == 0 && task.mounts >= 0 {
+        // Root and working directory become those of that namespace. They are the child's own, without CLONE_FS.
+        result = raw_syscall(libc::SYS_setns, [task.mounts as usize, NEW_MOUNTS, 0, 0, 0]);
+        if result == 0 {
+            result = raw_syscall(libc::SYS_unshare, [NEW_MOUNTS, 0, 0, 0, 0]);
+        }
     }
     if result == 0 {
         result = raw_syscall(

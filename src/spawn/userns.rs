@@ -4,7 +4,7 @@
 //! has to be born in it. That is init with a plan of nothing but a barrier, at which it waits until its maps are written
 //! and the namespace is open. The descriptor keeps the namespace when the process is gone.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
@@ -61,17 +61,15 @@ pub(super) fn make_with(
         let (control, inits) = Control::pair()?;
         let launch = Launch {
             init,
-            plan: &plan(inits.as_raw_fd(), operations),
-            control: &control,
-            inherited: &[inits.as_raw_fd()],
+            control: inits,
+            mounts: None,
             namespaces: CloneFlags::CLONE_NEWUSER,
             cgroup: None,
         };
         let child = launch.spawn().map_err(explain)?;
-        // Init's end is init's alone.
-        drop(inits);
         // It has not been waited for: the pid is its own.
-        let namespace = map(&control, child.pid).and_then(|()| {
+        let mapped = control.plan(&plan(operations), &[]).and_then(|()| map(&control, child.pid));
+        let namespace = mapped.and_then(|()| {
             let path = format!("{}/ns/user", child.pid);
             openat(proc, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
                 .step("open", "a new user namespace")
@@ -84,9 +82,9 @@ pub(super) fn make_with(
 }
 
 /// A plan of operations without fields.
-pub(super) fn plan(control: i32, operations: &[u32]) -> Vec<u8> {
+pub(super) fn plan(operations: &[u32]) -> Vec<u8> {
     let count = operations.len() as u32;
-    let head = [wire::MAGIC, (5 + 2 * count) * 4, 1, count, control as u32];
+    let head = [wire::MAGIC, (4 + 2 * count) * 4, 1, count];
     let steps = operations.iter().flat_map(|operation| [*operation, 0]);
     head.into_iter().chain(steps).flat_map(u32::to_le_bytes).collect()
 }
@@ -118,9 +116,9 @@ mod tests {
 
     #[test]
     fn the_plan_is_one_that_init_takes() {
-        let bytes = plan(7, &[wire::BARRIER]);
+        let bytes = plan(&[wire::BARRIER]);
         let mut plan = wire::Plan::decode(&bytes).unwrap_or_else(|_| panic!("malformed"));
-        assert_eq!(plan.descriptors, 7i32.to_le_bytes());
+        assert_eq!(plan.descriptors, 1);
         let Ok(Some(step)) = plan.next_step() else { panic!("no step") };
         assert_eq!((step.operation, step.fields.is_empty()), (wire::BARRIER, true));
         assert!(matches!(plan.next_step(), Ok(None)));

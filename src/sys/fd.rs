@@ -30,13 +30,6 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// A duplicate with a number of at least `lowest`, closed on exec.
-pub(crate) fn duplicate_above(fd: impl AsFd, lowest: i32) -> Result<OwnedFd> {
-    let raw = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(lowest))?;
-    // SAFETY: the kernel just made this file descriptor for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
-}
-
 /// A duplicate of the file that this program has under a number, closed on exec.
 ///
 /// # Errors

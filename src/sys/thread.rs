@@ -4,8 +4,6 @@
     reason = "threads are made by pthread_create, and blocking every signal, also glibc's own, needs the raw call"
 )]
 
-use std::sync::mpsc::{Receiver, sync_channel};
-
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::SigSet;
@@ -31,48 +29,16 @@ pub(crate) fn run<T: Send, W: FnOnce() -> Result<T> + Send>(work: W) -> Result<T
     beside(work, || ()).0
 }
 
-/// What another thread is making.
-pub(crate) struct Awaited<P>(Receiver<P>);
-
-impl<P> Awaited<P> {
-    /// Waits for it.
-    ///
-    /// # Errors
-    /// When the other one has failed; its own error is the one that is told.
-    pub(crate) fn get(self) -> Result<P> {
-        self.0.recv().map_err(|_| Error::new(ErrorKind::System, "prepare").on("the work of a library thread"))
-    }
-}
-
-impl<P> From<P> for Awaited<P> {
-    fn from(there: P) -> Self {
-        let (give, take) = sync_channel(1);
-        let _ = give.send(there);
-        Awaited(take)
-    }
-}
-
-/// Runs `work` on a library thread, which takes what `own` makes on the caller's thread meanwhile. Both have ended when it
-/// returns; where both fail, the error is that of `own`.
-pub(crate) fn run_beside<P: Send, T: Send>(
-    own: impl FnOnce() -> Result<P>,
-    work: impl FnOnce(Awaited<P>) -> Result<T> + Send,
+/// Runs `work` on a library thread, and `own` on the caller's meanwhile. Both have ended when it returns; where both fail, the
+/// error is that of `own`.
+pub(crate) fn run_beside<T: Send>(
+    own: impl FnOnce() -> Result<()>,
+    work: impl FnOnce() -> Result<T> + Send,
 ) -> Result<T> {
     if worker::is_running() {
-        let there = own()?;
-        return worker::nested(|| work(there.into()));
+        return own().and_then(|()| worker::nested(work));
     }
-    let (give, take) = sync_channel(1);
-    let (result, own) = beside(
-        || work(Awaited(take)),
-        // With `give` in it, so that nobody waits for what has failed.
-        move || {
-            own().map(|made| {
-                // Who has failed before does not want it any more.
-                let _ = give.send(made);
-            })
-        },
-    );
+    let (result, own) = beside(work, own);
     own.and(result)
 }
 
@@ -212,20 +178,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_caller_makes_is_taken_and_its_error_is_told_first() {
-        let made = run_beside(|| Ok(20), |awaited| Ok(awaited.get()? + 3));
-        assert_eq!(made.unwrap(), 23);
-        let eio = || Error::system(Errno::EIO, "read").on("a file");
-        let error = run_beside(|| Err::<u32, _>(eio()), |awaited| awaited.get()).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::EIO));
-        // Who does not wait for it ends, too, and what was made is dropped.
-        let enomem = || Error::system(Errno::ENOMEM, "read").on("a file");
-        let error = run_beside(|| Ok(20), |_| Err::<u32, _>(enomem())).unwrap_err();
-        assert_eq!(error.errno(), Some(libc::ENOMEM));
-        let panic = std::panic::catch_unwind(|| {
-            let own = || -> Result<u32> { panic!("on purpose") };
-            run_beside(own, |awaited| awaited.get())
-        });
+    fn both_work_at_the_same_time_and_the_callers_error_is_told_first() {
+        let together = Barrier::new(2);
+        let meet = || {
+            together.wait();
+            Ok(())
+        };
+        run_beside(meet, meet).unwrap();
+        let error = |errno| Err::<(), _>(Error::system(errno, "read").on("a file"));
+        let told = |own, work| run_beside(|| own, || work).unwrap_err().errno();
+        assert_eq!(told(error(Errno::EIO), Ok(())), Some(libc::EIO));
+        assert_eq!(told(Ok(()), error(Errno::ENOMEM)), Some(libc::ENOMEM));
+        assert_eq!(told(error(Errno::EIO), error(Errno::ENOMEM)), Some(libc::EIO));
+        let panic = std::panic::catch_unwind(|| run_beside(|| panic!("on purpose"), || Ok(())));
         assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"on purpose"));
     }
 

@@ -1,7 +1,5 @@
 //! Plans as bytes, see `init/wire.rs`.
 
-use std::os::fd::RawFd;
-
 use super::step::{Create, Step, Target};
 use super::{Plan, Slot};
 use crate::error::{Error, Result};
@@ -10,6 +8,9 @@ use crate::sys::mount::attr;
 
 /// `CLONE_NEWTIME` of linux/sched.h.
 const CLONE_NEWTIME: u32 = 0x80;
+
+/// Room for the plan of a usual container.
+const USUAL: usize = 8 << 10;
 
 /// Fields, one after the other.
 #[derive(Default)]
@@ -49,27 +50,25 @@ impl Writer {
 }
 
 impl Plan {
-    /// The bytes for init, with the descriptors of the first slots: those that the library opened.
+    /// The bytes for init.
     ///
     /// # Errors
     /// `InvalidSpec` when the plan is larger than init takes.
-    pub(crate) fn encode(&self, descriptors: &[RawFd]) -> Result<Vec<u8>> {
-        debug_assert_eq!(descriptors.len(), self.sources.len());
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
         let too_large =
             || Error::invalid("container", "has more mounts or strings than a plan can hold (1 MiB)");
         if self.sources.len() + self.made as usize > wire::MAX_SLOTS {
             return Err(too_large());
         }
-        let mut plan = Writer::default();
-        plan.u32(wire::MAGIC).u32(0).u32(descriptors.len() as u32).u32(self.steps.len() as u32);
-        for fd in descriptors {
-            plan.u32(*fd as u32);
-        }
+        let mut plan = Writer(Vec::with_capacity(USUAL));
+        plan.u32(wire::MAGIC).u32(0).u32(self.sources.len() as u32).u32(self.steps.len() as u32);
         for step in &self.steps {
-            let mut fields = Writer::default();
-            let operation = fields_of(step, &mut fields);
-            plan.u32(operation).u32(fields.0.len() as u32);
-            plan.0.extend_from_slice(&fields.0);
+            let head = plan.0.len();
+            plan.u32(0).u32(0);
+            let operation = fields_of(step, &mut plan);
+            let length = plan.0.len() - head - 8;
+            plan.0[head..head + 4].copy_from_slice(&operation.to_le_bytes());
+            plan.0[head + 4..head + 8].copy_from_slice(&(length as u32).to_le_bytes());
         }
         if plan.0.len() > wire::MAX_PLAN {
             return Err(too_large());

@@ -243,10 +243,9 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
 pub(super) type ReadStep = (u32, Vec<Field>, bool);
 
 /// Reads a whole plan as init does: the descriptors and the steps.
-pub(super) fn read_plan(bytes: &[u8]) -> Result<(Vec<i32>, Vec<ReadStep>), Malformed> {
+pub(super) fn read_plan(bytes: &[u8]) -> Result<(usize, Vec<ReadStep>), Malformed> {
     let mut plan = Plan::decode(bytes)?;
-    let number = |four: &[u8]| i32::from_le_bytes(four.try_into().expect("four bytes"));
-    let descriptors = plan.descriptors.chunks_exact(4).map(number).collect();
+    let descriptors = plan.descriptors;
     let mut steps = Vec::new();
     while let Some(step) = plan.next_step()? {
         let mut fields = Fields { reader: step.fields, read: Vec::new(), plan: bytes };

@@ -18,10 +18,10 @@ proptest! {
 
     #[test]
     fn init_reads_what_was_written(
-        descriptors in vec(0..i32::MAX, 1..50),
+        descriptors in 1_usize..50,
         steps in vec(any_step(), 0..40),
     ) {
-        let bytes = plan(descriptors.len(), steps.clone()).encode(&descriptors).unwrap();
+        let bytes = plan(descriptors, steps.clone()).encode().unwrap();
         let (read_descriptors, read_steps) = read_plan(&bytes).unwrap();
         prop_assert_eq!(read_descriptors, descriptors);
         prop_assert_eq!(read_steps.len(), steps.len());
@@ -34,14 +34,14 @@ proptest! {
     /// A step that is cut short is refused, wherever: init never takes one field for another.
     #[test]
     fn a_step_without_its_end_is_refused(step in any_step(), cut in any::<prop::sample::Index>()) {
-        let whole = plan(1, vec![step]).encode(&[0]).unwrap();
-        const START: usize = 16 + 4 + 8;
+        let whole = plan(1, vec![step]).encode().unwrap();
+        const START: usize = 16 + 8;
         prop_assume!(whole.len() > START);
         let end = START + cut.index(whole.len() - START);
         let mut bytes = whole[..end].to_vec();
         let length = bytes.len() as u32;
         bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        bytes[24..28].copy_from_slice(&(length - START as u32).to_le_bytes());
+        bytes[20..24].copy_from_slice(&(length - START as u32).to_le_bytes());
         prop_assert!(read_plan(&bytes).is_err());
     }
 }

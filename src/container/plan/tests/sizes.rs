@@ -15,8 +15,7 @@ fn container() -> ContainerSpec {
 fn encode(container: &ContainerSpec) -> Result<Vec<u8>> {
     container.validate()?;
     let plan = compile(&PodContext { spec: &PodSpec::new("web"), ids: None, ordinary: None }, container)?;
-    let descriptors: Vec<i32> = (0..plan.sources.len() as i32).collect();
-    plan.encode(&descriptors)
+    plan.encode()
 }
 
 fn accepted(container: &ContainerSpec) {
