@@ -186,7 +186,7 @@ impl<'a> Attempt<'a> {
         let (stdio, mut pipes) = stdio::open(self.spec, &node.0.realm, owner)?;
         opener.stdio(&self.plan, stdio)?;
         opener.map_ids(&self.plan)?;
-        self.plan.resolve_targets(|slot| opener.is_directory(slot.0))?;
+        self.plan.resolve_targets(|slot| opener.like(slot.0))?;
         control.plan(&self.plan.encode()?, &opener.descriptors())?;
         drop(opener);
         if at_once {

@@ -1,7 +1,7 @@
 //! Opening what a plan names, each once. What init gets are descriptors: no path of the host is ever resolved in a
 //! container.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt::Display;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, fstat, fstatat, makedev};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::ContainerStatus;
-use super::plan::{Plan, Source, Spread};
+use super::plan::{Create, Plan, Source, Spread};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::node::{Home, Node};
 use crate::pod::Pod;
@@ -34,8 +34,15 @@ pub(crate) struct Opener<'a> {
     /// For sources that are other containers'.
     pod: Option<&'a Pod>,
     open: Vec<(usize, OwnedFd)>,
+    /// Slots with a link that is to be made anew, and not with a mount.
+    links: Vec<usize>,
     /// User namespaces of the mappings of mounts.
     mappings: Vec<(IdMap, OwnedFd)>,
+}
+
+/// What is at a path, also a link.
+fn open_itself(path: &CStr) -> nix::Result<OwnedFd> {
+    openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
 }
 
 /// A path of proc_pid_mountinfo(5), where spaces are written in octal.
@@ -45,7 +52,7 @@ fn unescaped(point: &str) -> String {
 
 impl<'a> Opener<'a> {
     pub(crate) fn new(node: &'a Node, pod: Option<&'a Pod>) -> Self {
-        Opener { node, pod, open: Vec::new(), mappings: Vec::new() }
+        Opener { node, pod, open: Vec::new(), links: Vec::new(), mappings: Vec::new() }
     }
 
     /// Takes in the files that the program gets at descriptor 3 and above.
@@ -106,7 +113,12 @@ impl<'a> Opener<'a> {
     pub(crate) fn open_on_host(&mut self, plan: &Plan) -> Result<()> {
         for (slot, source) in plan.sources.iter().enumerate() {
             let fd = match source {
-                Source::Tree { path, follow, recursive, change, spread, idmap } => {
+                Source::Tree { path, copy_link: true, .. } if path.is_symlink() => {
+                    self.links.push(slot);
+                    let c_path = namespace::c_path(path).step("open", path.display())?;
+                    open_itself(&c_path).step("open", path.display())?
+                }
+                Source::Tree { path, follow, recursive, change, spread, idmap, .. } => {
                     let tree = self.clone_host_tree(path, *follow, *recursive, *spread)?;
                     change.apply(tree.as_fd()).step("set mount attributes of", path.display())?;
                     self.mapped(tree, idmap.as_ref(), path.display())?
@@ -213,18 +225,24 @@ impl<'a> Opener<'a> {
         let find = |slot: usize| self.open.iter().find(|(at, _)| *at == slot).map(|(_, fd)| fd);
         let Some(user) = user.and_then(find) else { return Ok(()) };
         for (slot, source) in plan.sources.iter().enumerate().filter(|(slot, _)| plan.is_mapped(*slot)) {
-            let Some(tree) = find(slot) else { continue };
+            let Some(tree) = find(slot).filter(|_| !self.links.contains(&slot)) else { continue };
             map_ids(tree.as_fd(), true, user.as_fd()).map_err(|errno| not_mapped(errno, source))?;
         }
         Ok(())
     }
 
-    /// Whether the file in that slot is a directory. A guess would not do: what init makes for it may stay in a
-    /// directory of the host.
-    pub(crate) fn is_directory(&self, slot: u32) -> Result<bool> {
-        let Some((_, fd)) = self.open.iter().find(|(at, _)| *at == slot as usize) else { return Ok(false) };
+    /// What to make for the file in that slot. A guess would not do: what init makes for it may stay in a directory of
+    /// the host.
+    pub(crate) fn like(&self, slot: u32) -> Result<Create> {
+        if self.links.contains(&(slot as usize)) {
+            return Ok(Create::Link);
+        }
+        let Some((_, fd)) = self.open.iter().find(|(at, _)| *at == slot as usize) else {
+            return Ok(Create::File);
+        };
         let stat = fstat(fd).step("fstat", "the source of a mount")?;
-        Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+        let is_directory = stat.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        Ok(if is_directory { Create::Directory } else { Create::File })
     }
 
     /// The descriptors in the order of their slots, for [`Control::plan`](crate::spawn::Control::plan).
@@ -240,11 +258,7 @@ impl<'a> Opener<'a> {
         let c_path = namespace::c_path(path).step("open", path.display())?;
         let cloned = match follow {
             true => clone_tree(AT_FDCWD, &c_path, recursive),
-            false => {
-                let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                openat(AT_FDCWD, &*c_path, flags, Mode::empty())
-                    .and_then(|itself| clone_tree(&itself, c"", recursive))
-            }
+            false => open_itself(&c_path).and_then(|itself| clone_tree(&itself, c"", recursive)),
         };
         let tree = cloned.map_err(|errno| {
             let error = Error::system(errno, "open").on(path.display());

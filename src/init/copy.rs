@@ -1,13 +1,13 @@
-//! What a directory of the root filesystem holds, copied into a new tmpfs that is to cover it.
+//! What a directory of the root filesystem holds, copied into a new tmpfs that is to cover it; and links of the host.
 //!
 //! The content is hostile, and others may change it meanwhile: every name is opened once, without following links or
 //! crossing into other mounts, and what is copied is what the descriptor is. The tmpfs bounds how much that can be.
 
-use crate::fs::{PROC_SUPER_MAGIC, RESOLVE_NO_SYMLINKS, absent, open_in_root};
+use crate::fs::{PROC_SUPER_MAGIC, RESOLVE_NO_SYMLINKS, absent, open_in_root, open_or_create};
 use crate::sys::{
-    AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, EINVAL, EMPTY, ENAMETOOLONG, EPERM, EXDEV, Errno, O_CLOEXEC, O_CREAT,
-    O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_WRONLY, Stat, close, filesystem, full_stat, nr,
-    syscall,
+    AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, EEXIST, EINVAL, EMPTY, ENAMETOOLONG, EPERM, EXDEV, Errno, O_CLOEXEC,
+    O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_WRONLY, Stat, close, filesystem,
+    full_stat, nr, syscall,
 };
 use crate::wire::{self, Reader};
 use crate::{Done, In, State};
@@ -145,14 +145,41 @@ fn regular(source: i32, target: i32, name: *const u8) -> Done {
     Ok(())
 }
 
+/// What a link leads to, with a zero at the end.
+struct Text {
+    bytes: [u8; 4097],
+    length: usize,
+}
+
+/// Of the link `name` in a directory; with an empty name of the link that is open itself.
+fn text(file: i32, name: *const u8) -> Result<Text, Errno> {
+    let mut text = Text { bytes: [0; 4097], length: 0 };
+    text.length = syscall!(nr::READLINKAT, file, name, text.bytes.as_mut_ptr(), text.bytes.len() - 1)?;
+    Ok(text)
+}
+
+/// Makes a link like the one in a slot. One that leads to the same is as good.
+#[inline(never)]
+pub fn copy_link(state: &State, mut fields: Reader) -> Done {
+    let link = text(state.slot(fields.u32()?)?, EMPTY).within(wire::CALL_READLINK)?;
+    let (directory, name) = (fields.string()?, fields.string()?);
+    let directory =
+        open_or_create(state.root, directory, wire::CREATE_DIRECTORY, state.resolve(fields.u32()?))?;
+    let made = match syscall!(nr::SYMLINKAT, link.bytes.as_ptr(), directory, name.as_ptr()) {
+        Err(EEXIST) => match text(directory, name.as_ptr()) {
+            Ok(there) if there.bytes[..there.length] == link.bytes[..link.length] => Ok(0),
+            _ => Err(EEXIST),
+        },
+        made => made,
+    };
+    made.within(wire::CALL_SYMLINK)?;
+    close(directory);
+    Ok(())
+}
+
 #[inline(never)]
 fn link(file: i32, target: i32, name: *const u8, stat: &Stat) -> Done {
-    let mut text = [0u8; 4097];
-    let length = syscall!(nr::READLINKAT, file, EMPTY, text.as_mut_ptr(), text.len() - 1)
-        .within(wire::CALL_READLINK)?;
-    if let Some(end) = text.get_mut(length) {
-        *end = 0;
-    }
-    syscall!(nr::SYMLINKAT, text.as_ptr(), target, name).within(wire::CALL_SYMLINK)?;
+    let link = text(file, EMPTY).within(wire::CALL_READLINK)?;
+    syscall!(nr::SYMLINKAT, link.bytes.as_ptr(), target, name).within(wire::CALL_SYMLINK)?;
     own_by_name(target, name, stat)
 }

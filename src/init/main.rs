@@ -200,6 +200,7 @@ fn interpret(state: &mut State, step: Step) -> Done {
         wire::MKDIR_AT => fs::mkdir_at(state, fields)?,
         wire::MKNOD_AT => fs::mknod_at(state, fields)?,
         wire::SYMLINK_AT => fs::symlink_at(state, fields)?,
+        wire::COPY_LINK => copy::copy_link(state, fields)?,
         wire::OPEN => fs::open(state, fields)?,
         wire::MASK => fs::mask(state, fields)?,
         wire::READONLY => fs::readonly(state, fields)?,

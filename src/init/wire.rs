@@ -199,6 +199,8 @@ operations! {
     DEVICE = 50,
     /// Copy a directory below the root into the mount in a slot: slot, path, flags (`COPY_…`).
     COPY_UP = 52,
+    /// Make a link like the one in a slot: slot, directory, name, flags (`MOUNT_…`).
+    COPY_LINK = 54,
     /// The propagation of the root, after the pivot: 1 for recursive, `MS_…`.
     ROOT_PROPAGATION = 53,
     /// As `NEW_FILESYSTEM`; then the number of options that stand alone, and these.

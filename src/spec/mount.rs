@@ -49,6 +49,10 @@ pub struct Mount {
     /// (`src-nofollow`).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub source_nofollow: bool,
+    /// Whether a bind mount's source that is a symbolic link is made anew at the destination, with nothing mounted
+    /// (`copy-symlink`). What is there already must be a link with the same content. It goes before `source_nofollow`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub copy_symlink: bool,
     /// Options of the filesystem itself, as `mount -o` takes them: `uid=5`, `sync`. For `Tmpfs`, `Proc`, `Sysfs`,
     /// `Cgroup`, `Devpts` and `Filesystem`; the kernel refuses what the filesystem does not know.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -90,6 +94,8 @@ struct Flat {
     copy_up: bool,
     #[serde(default)]
     source_nofollow: bool,
+    #[serde(default)]
+    copy_symlink: bool,
     #[serde(default)]
     data: Vec<String>,
     source_name: Option<String>,
@@ -180,6 +186,7 @@ impl TryFrom<Flat> for Mount {
             idmap: flat.idmap,
             copy_up: flat.copy_up,
             source_nofollow: flat.source_nofollow,
+            copy_symlink: flat.copy_symlink,
             data: flat.data,
             source_name: flat.source_name,
         })
@@ -284,6 +291,7 @@ impl Mount {
             idmap: None,
             copy_up: false,
             source_nofollow: false,
+            copy_symlink: false,
             data: Vec::new(),
             source_name: None,
         }
@@ -388,6 +396,12 @@ impl Mount {
         self
     }
 
+    /// Sets [`copy_symlink`](Self::copy_symlink).
+    pub fn copy_symlink(mut self, on: bool) -> Self {
+        self.copy_symlink = on;
+        self
+    }
+
     /// Adds an option of the filesystem itself.
     pub fn data(mut self, option: impl Into<String>) -> Self {
         self.data.push(option.into());
@@ -418,6 +432,7 @@ mod tests {
             Mount::bind("/a", "/b").readonly_recursive(true).propagation(Propagation::Slave),
             Mount::rbind("/a", "/b").nosuid(true).nodev(true).noexec(true),
             Mount::bind("/a", "/b").source_nofollow(true),
+            Mount::bind("/a", "/b").copy_symlink(true),
             tmpfs(None, None),
             tmpfs(Some(4096), Some(0o700)).source_name("shm").propagation(Propagation::Shared),
             Mount::volume("data", "/data"),

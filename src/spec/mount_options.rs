@@ -36,6 +36,7 @@ pub(crate) fn words() -> Vec<String> {
         "ridmap",
         "tmpcopyup",
         "src-nofollow",
+        "copy-symlink",
     ]);
     let mut words: Vec<String> = twice.chain(once.map(str::to_string)).collect();
     words.sort();
@@ -115,6 +116,8 @@ impl Mount {
             self.copy_up = true;
         } else if option == "src-nofollow" {
             self.source_nofollow = true;
+        } else if option == "copy-symlink" {
+            self.copy_symlink = true;
         } else if option == "remount" {
             return Err(Error::invalid(field, "option \"remount\": say the options where it is mounted"));
         } else if is_bind && OF_NEW_TMPFS.iter().any(|start| option.starts_with(start)) {
@@ -189,8 +192,10 @@ impl Mount {
         if self.copy_up && !is_tmpfs {
             return Err(Error::invalid(field, "copyUp is for a tmpfs"));
         }
-        if self.source_nofollow && !matches!(self.kind, MountKind::Bind { .. }) {
-            return Err(Error::invalid(field, "sourceNofollow is for a bind mount"));
+        for (key, on) in [("sourceNofollow", self.source_nofollow), ("copySymlink", self.copy_symlink)] {
+            if on && !matches!(self.kind, MountKind::Bind { .. }) {
+                return Err(Error::invalid(field, format!("{key} is for a bind mount")));
+            }
         }
         const MAX_NAME: usize = 255;
         if let Some(name) = &self.source_name
@@ -365,13 +370,14 @@ mod tests {
         assert_eq!(flags, ["sync"]);
         assert!(read("tmpfs", &["tmpcopyup"]).unwrap().copy_up);
         assert!(read("bind", &["src-nofollow"]).unwrap().source_nofollow);
+        assert!(read("bind", &["copy-symlink"]).unwrap().copy_symlink);
         for (fstype, option) in [
             ("bind", "sync"),
             ("bind", "uid=5"),
             ("proc", "shared"),
             ("bind", "tmpcopyup"),
             ("tmpfs", "src-nofollow"),
-            ("bind", "copy-symlink"),
+            ("tmpfs", "copy-symlink"),
             ("bind", "idmap"),
             ("tmpfs", "idmap"),
             ("tmpfs", "remount"),

@@ -184,14 +184,14 @@ fn mount() -> impl Strategy<Value = Mount> {
         (any::<String>(), of(path())).prop_map(|(fstype, source)| MountKind::Filesystem { fstype, source }),
     ];
     let propagation = select(vec![Propagation::Private, Propagation::Slave, Propagation::Shared]);
-    let more = (attributes(), of(idmap()), any::<[bool; 3]>(), vec(any::<String>(), 0..3));
+    let more = (attributes(), of(idmap()), any::<[bool; 4]>(), vec(any::<String>(), 0..3));
     (kind, path(), any::<[bool; 5]>(), propagation, more).prop_map(
         |(kind, destination, flags, propagation, more)| {
             let mut mount = Mount::of(kind, destination).propagation(propagation);
             [mount.readonly, mount.readonly_recursive, mount.nosuid, mount.nodev, mount.noexec] = flags;
             let flags;
             (mount.attributes, mount.idmap, flags, mount.data) = more;
-            [mount.propagation_recursive, mount.copy_up, mount.source_nofollow] = flags;
+            [mount.propagation_recursive, mount.copy_up, mount.source_nofollow, mount.copy_symlink] = flags;
             mount
         },
     )

@@ -148,11 +148,17 @@ fn fields_of(step: &Step, w: &mut Writer) -> u32 {
             w.string(super::build::ROOT);
             wire::SET_ROOT
         }
+        Step::MountAt { slot, path, create: Create::Link, target, .. } => {
+            let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let directory = if directory.is_empty() { "/" } else { directory };
+            w.slot(*slot).string(directory).string(name).u32(flags_of(*target));
+            wire::COPY_LINK
+        }
         Step::MountAt { slot, path, create, target, .. } => {
             let create = match create {
                 Create::Directory => wire::CREATE_DIRECTORY,
                 Create::File => wire::CREATE_FILE,
-                Create::LikeSource => wire::CREATE_NOTHING,
+                Create::LikeSource | Create::Link => wire::CREATE_NOTHING,
             };
             w.slot(*slot).string(path).u32(create).u32(flags_of(*target));
             wire::MOUNT_AT

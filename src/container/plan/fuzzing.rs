@@ -1,7 +1,7 @@
 //! What must hold of plans whatever they are made of, for `crate::fuzzing`.
 
 use super::tests::read_plan;
-use super::{PodContext, compile};
+use super::{Create, PodContext, compile};
 use crate::error::ErrorKind;
 use crate::init::wire;
 use crate::spec::oci::parse;
@@ -64,7 +64,8 @@ fn whole(pod: &PodSpec, container: &ContainerSpec) {
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),
     };
     assert!(!plan.to_string().is_empty());
-    plan.resolve_targets(|slot| Ok(slot.0 % 2 == 0)).expect("nothing is asked of the host");
+    plan.resolve_targets(|slot| Ok([Create::Directory, Create::File, Create::Link][slot.0 as usize % 3]))
+        .expect("nothing is asked of the host");
     let encoded = match plan.encode() {
         Ok(encoded) => encoded,
         Err(error) => return assert_eq!(error.kind(), ErrorKind::InvalidSpec, "{error}"),

@@ -107,13 +107,14 @@ impl Plan {
         }
     }
 
-    /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is.
-    pub(crate) fn resolve_targets(&mut self, is_directory: impl Fn(Slot) -> Result<bool>) -> Result<()> {
+    /// Decides what to make where a mount goes, once the sources are open: a directory or a file, as the source is, or
+    /// a link in its place.
+    pub(crate) fn resolve_targets(&mut self, like: impl Fn(Slot) -> Result<Create>) -> Result<()> {
         for step in &mut self.steps {
             if let Step::MountAt { slot, create, .. } = step
                 && *create == Create::LikeSource
             {
-                *create = if is_directory(*slot)? { Create::Directory } else { Create::File };
+                *create = like(*slot)?;
             }
         }
         Ok(())

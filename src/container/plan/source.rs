@@ -22,10 +22,12 @@ pub(crate) enum Source {
     ProcAt { path: PathBuf, attributes: u64 },
     /// The PID namespace of another container of the pod.
     TargetPid(String),
-    /// A tree of mounts of the host, as a detached copy; of a link at the end of the path itself, if not told to follow it.
+    /// A tree of mounts of the host, as a detached copy; of a link at the end of the path itself, if not told to follow it. Or that link, to be
+    /// made anew.
     Tree {
         path: PathBuf,
         follow: bool,
+        copy_link: bool,
         recursive: bool,
         change: AttributeChange,
         spread: Spread,
@@ -137,7 +139,10 @@ impl fmt::Display for Source {
                 write!(f, "a proc of the PID namespace at {}{attributes}", path.display())
             }
             Source::TargetPid(name) => write!(f, "the PID namespace of container {name:?}"),
-            Source::Tree { path, follow, recursive, change, idmap, .. } => {
+            Source::Tree { path, follow, copy_link, recursive, change, idmap, .. } => {
+                if *copy_link {
+                    write!(f, "the link {}, or ", path.display())?;
+                }
                 write!(f, "a copy of the mount at {}", path.display())?;
                 if !follow {
                     write!(f, ", which is not followed when it is a link,")?;

@@ -288,6 +288,8 @@ pub(crate) enum Create {
     File,
     /// A directory or a file, as the source in that slot is. The library resolves it before the plan is encoded.
     LikeSource,
+    /// A link like the one in that slot, and nothing is mounted. The library finds that out, too.
+    Link,
 }
 
 /// Where a mount may go.
@@ -376,6 +378,9 @@ impl Step {
                 "in a user namespace it takes a network namespace of the pod's own, and a machine where nothing covers \
                  parts of /sys",
             ),
+            (Step::MountAt { create: Create::Link, .. }, Errno::EEXIST) => {
+                Some("something is there, and not a link with the same content")
+            }
             (Step::SessionKeyring, Errno::EDQUOT) => Some(
                 "the user's quota of keys is used up, see kernel.keys.maxkeys and, for root, kernel.keys.root_maxkeys",
             ),
@@ -441,6 +446,9 @@ impl fmt::Display for Step {
             Step::MountOverlay { options } => write!(f, "mount the overlay ({options})"),
             Step::Mkdir { path, .. } => write!(f, "make the directory {path} for the overlay"),
             Step::SetRoot => write!(f, "open the root filesystem"),
+            Step::MountAt { what, path, create: Create::Link, .. } => {
+                write!(f, "make the link {path} like {what}")
+            }
             Step::MountAt { what, path, .. } => write!(f, "mount {what} on {path}"),
             Step::MountBelow { what, destination, .. } => write!(f, "mount {what} on {destination}"),
             Step::MkdirAt { name, mode, .. } => write!(f, "make the directory /dev/{name}, mode {mode:03o}"),

@@ -26,6 +26,7 @@ crate::tests![
     an_unbindable_mount_cannot_be_bound,
     a_shared_mount_shares_nothing_below_unasked,
     a_source_that_is_a_link_is_mounted_itself_if_asked_for,
+    a_source_that_is_a_link_is_made_anew_if_asked_for,
     ids_of_a_bind_mount_are_mapped,
     ids_of_volumes_and_root_filesystems_are_mapped,
     a_filesystem_that_cannot_map_ids_is_told,
@@ -304,6 +305,44 @@ fn a_source_that_is_a_link_is_mounted_itself_if_asked_for() -> Outcome {
     assert_eq!(error.errno(), Some(libc::ENOENT), "{error}");
     // The links of the host are as they were.
     assert_eq!(fs::read_link(fixture.path("link"))?, Path::new("/inside"));
+    PASS
+}
+
+/// Mutation: with whatever is there taken for as good (`copy_link` of src/init/copy.rs), a container was made over "/there/other".
+fn a_source_that_is_a_link_is_made_anew_if_asked_for() -> Outcome {
+    let fixture = Fixture::new();
+    let pods =
+        [fixture.pod("web"), fixture.node.create_pod(&PodSpec::new("mapped").user(crate::userns::mapped()))?];
+    fs::write(fixture.path("file"), "of the host\n")?;
+    symlink("/inside", fixture.path("link"))?;
+    symlink("../nowhere", fixture.path("dangling"))?;
+    let root = fixture.path("root");
+    fs::create_dir_all(root.join("there"))?;
+    symlink("/inside", root.join("there/same"))?;
+    symlink("/else", root.join("there/other"))?;
+    fs::write(root.join("there/file"), "")?;
+    let copied = |spec: ContainerSpec, destination: &str, source: &str, options: &str| {
+        spec.mount(oci(destination, "", fixture.path(source), options))
+    };
+    let look = "echo of the container >/inside; for l in /link /a/b/dangling /there/same; do readlink $l; done; \
+                cat /link /file; stat -c %u:%g /link /a/b; grep -c -e ' /link ' -e dangling /proc/self/mounts; \
+                rm /link && echo removed";
+    for pod in &pods {
+        let spec = copied(bare("a", Rootfs::overlay([&root]), look), "/link", "link", "bind,copy-symlink,ro");
+        let spec = copied(spec, "/a/b/dangling", "dangling", "rbind,src-nofollow,copy-symlink");
+        let spec = copied(spec, "/there/same", "link", "bind,copy-symlink");
+        // What is no link is mounted as without the word.
+        let spec = copied(spec, "/file", "file", "bind,copy-symlink");
+        let said = "/inside\n../nowhere\n/inside\nof the container\nof the host\n0:0\n0:0\n0\nremoved\n";
+        assert_eq!(say(pod, spec), said);
+        for destination in ["/there/other", "/there/file", "/there"] {
+            let spec = bare("b", Rootfs::overlay([&root]), "true");
+            let spec = copied(spec, destination, "link", "bind,copy-symlink");
+            let error = pod.create_container(&spec).unwrap_err();
+            assert!(error.errno() == Some(libc::EEXIST), "{error}");
+            assert!(error.to_string().contains("not a link with the same content"), "{error}");
+        }
+    }
     PASS
 }
 

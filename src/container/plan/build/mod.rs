@@ -261,5 +261,5 @@ fn tree(
     idmap: Option<IdMap>,
     change: AttributeChange,
 ) -> Source {
-    Source::Tree { path: path.join(""), follow: true, recursive, change, spread, idmap }
+    Source::Tree { path: path.join(""), follow: true, copy_link: false, recursive, change, spread, idmap }
 }

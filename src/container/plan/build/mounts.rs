@@ -83,6 +83,7 @@ impl Build<'_> {
                 let slot = self.host_tree(Source::Tree {
                     path: source.clone(),
                     follow: !mount.source_nofollow,
+                    copy_link: mount.copy_symlink,
                     recursive: *recursive,
                     change: mount.change(),
                     spread: Spread {
@@ -266,6 +267,7 @@ fn host_tree(path: &str, attributes: u64) -> Source {
     Source::Tree {
         path: path.into(),
         follow: true,
+        copy_link: false,
         recursive: false,
         change: AttributeChange { set: attributes, ..AttributeChange::default() },
         spread: Spread::PRIVATE,

@@ -146,6 +146,7 @@ fn read_fields(operation: u32, f: &mut Fields<'_>) -> Result<(), Malformed> {
             f.text()?;
             (0..6).try_for_each(|_| f.u32().map(drop))
         }
+        wire::COPY_LINK => f.u32().and(f.text()).and_then(|()| f.text()).and_then(|()| f.u32().map(drop)),
         wire::SYMLINK_AT => {
             f.u32()?;
             f.text()?;

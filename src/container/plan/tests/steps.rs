@@ -108,7 +108,7 @@ fn device() -> impl Strategy<Value = Device> {
 pub(super) fn any_step() -> impl Strategy<Value = Step> {
     let kinds = vec![Kind::Network, Kind::Ipc, Kind::Uts, Kind::Pid];
     let options = vec((name(), text()), 0..5);
-    let create = select(vec![Create::Directory, Create::File, Create::LikeSource]);
+    let create = select(vec![Create::Directory, Create::File, Create::LikeSource, Create::Link]);
     let target = select(vec![step::Target::Anywhere, step::Target::NoSymlinks]);
     let resources = vec![RlimitResource::Nofile, RlimitResource::As, RlimitResource::Stack];
     let without_fields = vec![
@@ -289,9 +289,15 @@ pub(super) fn expected(step: &Step) -> (u32, Vec<Field>) {
         }
         Step::Mkdir { path, mode } => (wire::MKDIR, vec![t(path), n(*mode)]),
         Step::SetRoot => (wire::SET_ROOT, vec![t("/root")]),
+        Step::MountAt { slot, path, create: Create::Link, target, .. } => {
+            let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+            let directory = if directory.is_empty() { "/" } else { directory };
+            let flags = u32::from(*target != step::Target::Anywhere);
+            (wire::COPY_LINK, vec![s(slot), t(directory), t(name), n(flags)])
+        }
         Step::MountAt { slot, path, create, target, .. } => {
             let create = match create {
-                Create::LikeSource => 0,
+                Create::LikeSource | Create::Link => 0,
                 Create::Directory => 1,
                 Create::File => 2,
             };
