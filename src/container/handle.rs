@@ -13,19 +13,14 @@ use super::plan::Plan;
 use super::status::{ContainerStatus, ExitStatus};
 use super::stdio::Pipes;
 use super::terminal::Terminal;
-use crate::cgroup::{Cgroup, MemoryCounts, no_cgroups};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::cgroup::{Cgroup, no_cgroups};
+use crate::error::{Error, ErrorKind, Result};
 use crate::logs;
-use crate::node;
 use crate::pod::Pod;
-use crate::pod::journal::{self, Ended};
 use crate::pod::state::{self, ContainerState, ExitState, ProcessRef};
 use crate::spawn::{Control, Message};
 use crate::spec::{ContainerSpec, PidMode, Resources};
 use crate::sys::pidfd;
-
-/// How long killed processes may take to be gone: in uninterruptible sleep, or giving back gigabytes.
-const KILLED: Duration = Duration::from_secs(10);
 
 /// A container of a [`Pod`].
 ///
@@ -173,7 +168,7 @@ impl Container {
         super::create::words(&self.0.pod, self.spec())
     }
 
-    fn hooks(&self) -> Hooks<'_> {
+    pub(super) fn hooks(&self) -> Hooks<'_> {
         Hooks { pod: &self.0.pod, spec: self.spec() }
     }
 
@@ -307,7 +302,7 @@ impl Container {
 
     /// Takes the status of the process, which has ended, from wherever it is: the kernel, if the process was our
     /// child; the file of a program that was there first; the kernel's memory of it.
-    fn collect(&self) -> Result<ExitStatus> {
+    pub(super) fn collect(&self) -> Result<ExitStatus> {
         let mut exit = lock(&self.0.exit);
         if let Some(status) = *exit {
             return Ok(status);
@@ -416,16 +411,8 @@ impl Container {
     }
 
     /// Whether the node has none, as opposed to one that is gone.
-    fn has_no_cgroup(&self) -> bool {
+    pub(super) fn has_no_cgroup(&self) -> bool {
         !self.0.pod.0.node.0.cgroups.exists()
-    }
-
-    /// Process 1 of a PID namespace, with which all others in it end.
-    fn kill_first(&self) -> Result<()> {
-        match self.0.pidfd.as_ref().map(|pidfd| pidfd::send_signal(pidfd, libc::SIGKILL)) {
-            None | Some(Ok(()) | Err(Errno::ESRCH)) => Ok(()),
-            Some(Err(errno)) => Err(self.error("kill", Error::system(errno, "send").on("signal 9"))),
-        }
     }
 
     /// Its cgroup, while it is there.
@@ -450,116 +437,6 @@ impl Container {
             Err(error) if error.kind() == ErrorKind::StatusLost => Ok(ContainerStatus::Exited(None)),
             Err(error) => Err(error),
         }
-    }
-
-    /// Asks the container to end by its stop signal, waits at most `grace`, and then kills all that is left of it.
-    /// Returns how it ended. A container that was never started is killed at once, and so is one whose profile of a
-    /// security module takes no signals.
-    pub fn stop(&self, grace: Duration) -> Result<ExitStatus> {
-        self.ask_to_stop()?;
-        if self.wait_timeout(Some(grace))?.is_none() {
-            self.kill()?;
-        }
-        let status = self.wait();
-        if let Some(cgroup) = &self.0.cgroup {
-            cgroup.kill()?;
-            self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
-            cgroup.wait_empty(Some(KILLED))?;
-        }
-        status
-    }
-
-    /// Sends the stop signal; a container at the barrier, which cannot hear it, is killed.
-    pub(crate) fn ask_to_stop(&self) -> Result<()> {
-        // The file tells of containers that another handle, or another program, has made and not started.
-        if !self.was_started() {
-            return self.kill();
-        }
-        match self.signal(self.0.state.spec.stop_signal) {
-            Err(error) if error.kind() == ErrorKind::WrongState => Ok(()),
-            // What ends a cgroup asks no security module.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => self.kill(),
-            result => result,
-        }
-    }
-
-    /// Ends the container if it has not ended, and removes all that there is of it. Its name is free again.
-    ///
-    /// # Errors
-    /// `NotFound` when it is gone already.
-    pub fn remove(&self) -> Result<()> {
-        self.try_remove().map_err(|error| self.error("remove", error))
-    }
-
-    fn try_remove(&self) -> Result<()> {
-        let pod = self.0.pod.dir()?;
-        // The name may be a later container's.
-        let own = nix::sys::stat::fstat(&self.0.dir).step("stat", "the state directory")?;
-        if own.st_nlink == 0 {
-            return Err(Error::new(ErrorKind::NotFound, "find")
-                .on(format!("{:?}", self.name()))
-                .because("it is gone"));
-        }
-        if let Some(cgroup) = &self.0.cgroup {
-            // What has ended needs no kill: the removal finds the cgroup empty, or kills what is left in it.
-            if !self.wait_end(Some(Duration::ZERO)) {
-                cgroup.kill()?;
-            }
-            // Children of this program are not left as zombies, and a cgroup is not empty before process 1 of a PID
-            // namespace has been waited for (Linux 6.19 and later). Who waits later gets its status.
-            if self.wait_end(Some(KILLED)) {
-                let _ = self.collect();
-            }
-            self.0.pod.0.node.0.guests.wait_for_programs(&self.0.state.process, KILLED);
-        } else if self.has_no_cgroup() {
-            self.kill_first()?;
-            if self.wait_end(Some(KILLED)) {
-                let _ = self.collect();
-            }
-        }
-        let watched = journal::is_watched(&own);
-        let noted = watched || self.0.pod.spec().journal;
-        let memory = if noted { journal::memory_of(self.0.cgroup.as_ref()) } else { None };
-        self.0.cgroup.as_ref().map_or(Ok(()), Cgroup::remove_tree)?;
-        if noted {
-            match self.note_the_end(&pod, memory) {
-                // What nobody has asked for yet does not keep a container when the state directory is full.
-                Err(error) if !watched && error.kind() == ErrorKind::Exhausted => {}
-                result => result?,
-            }
-        }
-        let path = format!("{}/{}", state::CONTAINERS, self.name());
-        // Those that there may be.
-        let files: Vec<&str> = [
-            (state::STATE, true),
-            (state::STARTED, !self.0.state.at_once),
-            (state::EXIT, true),
-            (state::POSTSTOP, !self.spec().hooks.poststop.is_empty()),
-            (state::START_SOCKET, self.spec().detached),
-        ]
-        .into_iter()
-        .filter_map(|(file, may_be)| may_be.then_some(file))
-        .collect();
-        node::remove_known(&pod, &path, &files)
-            .step("remove", format!("the state of container {:?}", self.name()))?;
-        log::info!(target: logs::CONTAINER, "{} was removed", self.words());
-        self.hooks().poststop()
-    }
-}
-
-impl Container {
-    /// Writes down how it ended, for those who watch the pod.
-    fn note_the_end(&self, pod: &OwnedFd, memory: Option<MemoryCounts>) -> Result<()> {
-        let status = self.collect().ok().map(ExitStatus::to_wait);
-        let ended = Ended {
-            name: self.name().to_string(),
-            process: self.0.state.process,
-            created_at: self.0.state.created_at,
-            started: self.0.state.at_once || state::exists(&self.0.dir, state::STARTED),
-            status,
-            memory,
-        };
-        journal::append(pod, &ended)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One isolated process tree in a pod.
 
 mod create;
+mod ending;
 mod exec;
 pub(crate) mod exit;
 pub(crate) mod guests;

@@ -2,6 +2,7 @@
 
 mod borrowed;
 mod create;
+mod ending;
 mod given;
 mod handle;
 mod helper;
@@ -24,5 +25,6 @@ pub use handle::{NamespaceKind, Pod, PodStatus};
 pub use ipc_handle::PodIpc;
 
 pub(crate) use create::create;
-pub(crate) use handle::{Inner, dismantle, open, open_as_is, remove_cgroup};
+pub(crate) use ending::{dismantle, remove_cgroup};
+pub(crate) use handle::{Inner, open, open_as_is};
 pub(crate) use helper::Helper;

@@ -16,7 +16,7 @@ crate::tests![
     a_full_state_directory_keeps_no_container_and_what_was_dropped_is_counted,
 ];
 
-/// Seen to fail: with the end noted only in a pod that is watched (`noted` in container/handle.rs), nothing was told of
+/// Seen to fail: with the end noted only in a pod that is watched (`noted` in container/ending.rs), nothing was told of
 /// those that were gone.
 fn what_came_and_went_before_anybody_watched_is_told() -> Outcome {
     let fixture = Fixture::new();
@@ -69,7 +69,7 @@ fn a_pod_without_a_journal_writes_nothing_down_unless_somebody_watches() -> Outc
     PASS
 }
 
-/// Seen to fail: with the error for lack of room passed on, in `write` of pod/journal.rs and in container/handle.rs, the
+/// Seen to fail: with the error for lack of room passed on, in `write` of pod/journal.rs and in container/ending.rs, the
 /// removal of a container said "write the pod's journal: ENOSPC".
 fn a_full_state_directory_keeps_no_container_and_what_was_dropped_is_counted() -> Outcome {
     let fixture = Fixture::new();

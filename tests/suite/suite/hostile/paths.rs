@@ -18,7 +18,7 @@ crate::tests![
     a_sub_path_never_leads_out_of_its_volume,
 ];
 
-/// CVE-2017-1002101. With no rules for the path in `open_volume` of `src/container/source.rs`: "absolute" leads to the `/etc`
+/// CVE-2017-1002101. With no rules for the path in `open_volume` of `src/container/source/files.rs`: "absolute" leads to the `/etc`
 /// of the pod's mounts, which has none (ENOENT).
 fn a_sub_path_never_leads_out_of_its_volume() -> Outcome {
     let fixture = Fixture::new();

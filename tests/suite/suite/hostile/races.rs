@@ -223,7 +223,7 @@ fn masks_stay_on_a_proc_that_is_swapped_away() -> Outcome {
     PASS
 }
 
-/// With no rules in `open_volume` of `src/container/source.rs` the container had the volume of another pod: "outside".
+/// With no rules in `open_volume` of `src/container/source/files.rs` the container had the volume of another pod: "outside".
 fn a_swapped_sub_path_never_leads_out_of_its_volume() -> Outcome {
     let fixture = Fixture::new();
     let (root, source) = (fixture.path("root"), fixture.path("source"));
