@@ -79,6 +79,8 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
+        // Even where no signal may be sent (a filter of the host program's own): init ends when nobody can let it go on.
+        self.control.hang_up();
         self.child.end();
     }
 }

@@ -8,8 +8,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType, recvmsg,
+    sendmsg, shutdown, socketpair,
 };
 
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -92,6 +92,11 @@ impl Control {
     /// Lets init go on from the barrier, or when hooks have run.
     pub(crate) fn start(&self) -> Result<()> {
         self.send([wire::MSG_START, 0, 0]).step("tell", "init to start")
+    }
+
+    /// Says that nothing more will come, nor be heard: init ends at its next look.
+    pub(crate) fn hang_up(&self) {
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Both);
     }
 
     /// Lets init go on after its listener was taken.

@@ -127,14 +127,11 @@ fn fail_at(words: &[&str], k: usize, errno: Errno) -> Option<(String, i32, Strin
         }
         marks += usize::from(call.number == MARK);
         let unlock = call.number == libc::SYS_flock && call.args[1] == libc::LOCK_UN as u64;
-        // A helper is a child that nobody has waited for: the kernel kills it.
-        let kills_helper = call.number == libc::SYS_pidfd_send_signal && words.last() == Some(&"user");
         if marks != 1
             || call.number == MARK
             || is_local(call.number)
             || call.number == libc::SYS_close
             || unlock
-            || kills_helper
         {
             return Then::Go;
         }
