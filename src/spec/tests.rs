@@ -342,7 +342,8 @@ fn container() -> impl Strategy<Value = ContainerSpec> {
             spec
         },
     );
-    container.prop_flat_map(process::attributes)
+    // On the heap: these trees of values would fill the stack of a test.
+    container.prop_flat_map(process::attributes).boxed()
 }
 
 /// Writes, reads back, and writes again; then with a key that nobody knows.
