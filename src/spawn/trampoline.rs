@@ -87,6 +87,8 @@ struct Task {
     control: RawFd,
     /// -1 for none.
     mounts: RawFd,
+    /// The empty path of execveat(2).
+    path: *const libc::c_char,
     argv: *const *const libc::c_char,
     envp: *const *const libc::c_char,
     failure: AtomicI32,
@@ -102,6 +104,7 @@ impl Launch<'_> {
             init: self.init.as_fd().as_raw_fd(),
             control: self.control.as_raw_fd(),
             mounts: self.mounts.map_or(-1, |mounts| mounts.as_raw_fd()),
+            path: c"".as_ptr(),
             argv: argv.as_ptr(),
             envp: envp.as_ptr(),
             failure: AtomicI32::new(0),
@@ -178,7 +181,7 @@ unsafe extern "C" fn child(task: *const Task) -> ! {
             libc::SYS_execveat,
             [
                 task.init as usize,
-                c"".as_ptr().addr(),
+                task.path.addr(),
                 task.argv.addr(),
                 task.envp.addr(),
                 libc::AT_EMPTY_PATH as usize,
