@@ -159,7 +159,31 @@ impl Tracer<'_> {
                 other => panic!("unexpected {other:?}"),
             }
         }
+        if self.killed {
+            self.let_go_of_strangers();
+        }
         code
+    }
+
+    /// A process that the host program made a moment before it was killed, so that nobody told of it, has stopped or is
+    /// about to: it would stand still for ever, with all files of the host program open.
+    fn let_go_of_strangers(&mut self) {
+        for pid in self.early.drain(..) {
+            let _ = ptrace::detach(pid, None);
+        }
+        let tracer = format!("TracerPid:\t{}\n", std::process::id());
+        let is_traced = |pid: &i32| {
+            std::fs::read_to_string(format!("/proc/{pid}/status"))
+                .is_ok_and(|status| status.contains(&tracer))
+        };
+        let all = std::fs::read_dir("/proc").expect("list processes").flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        for pid in pids.filter(is_traced).map(Pid::from_raw) {
+            // Its first stop, unless it was killed with its cgroup.
+            if let Ok(WaitStatus::Stopped(..)) = waitpid(pid, Some(WaitPidFlag::__WALL)) {
+                let _ = ptrace::detach(pid, None);
+            }
+        }
     }
 
     fn add(&mut self, pid: Pid, who: Who) {
