@@ -11,6 +11,9 @@ pub(crate) const NODE: &str = "pericarp::node";
 pub(crate) const POD: &str = "pericarp::pod";
 pub(crate) const CONTAINER: &str = "pericarp::container";
 
+/// What failed, where a call that has failed takes back its work.
+pub(crate) const UNDO: &str = "take back what was half made";
+
 /// Warns of a failure that the caller is not told, since something else matters more to it.
 pub(crate) fn swallowed<T, E: Display>(target: &str, of: impl Display, step: &str, result: Result<T, E>) {
     if let Err(error) = result {

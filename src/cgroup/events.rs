@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,6 +28,11 @@ impl State {
         let is_on = |line: &str| text.lines().any(|other| other == line);
         State { populated: is_on("populated 1"), frozen: is_on("frozen 1") }
     }
+}
+
+/// Whether there is a live process in the cgroup at a path; one that is not there, or cannot be read, has none.
+pub(crate) fn is_populated(path: &Path) -> bool {
+    std::fs::read_to_string(path.join("cgroup.events")).is_ok_and(|text| State::parse(&text).populated)
 }
 
 /// The first wait lasts so long at most, and each one after it twice as long as the one before, until

@@ -45,6 +45,7 @@ mod kernel_limit_tests;
 mod kernel_tests;
 
 pub(crate) use controller::{Controller, ControllerSet};
+pub(crate) use events::is_populated;
 pub(crate) use group::Cgroup;
 pub(crate) use mounts::copy_of_host;
 pub use parent::CgroupParent;

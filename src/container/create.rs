@@ -25,9 +25,6 @@ use crate::spawn::{Child, Control, Launch, Message};
 use crate::spec::{ContainerSpec, PidMode, Stdio};
 use crate::sys;
 
-/// The step in the words of a warning.
-const UNDO: &str = "take back what was half made";
-
 /// Which container, in the words of a log.
 pub(super) fn words(pod: &Pod, spec: &ContainerSpec) -> String {
     format!("container {:?} of {}", spec.name, pod.words())
@@ -102,7 +99,7 @@ fn make(pod: &Pod, spec: &ContainerSpec, at_once: bool) -> Result<Container> {
             attempt.undo(&of);
             if attempt.claimed {
                 let removed = node::remove_tree(&dir, &place(spec));
-                logs::swallowed(logs::CONTAINER, &of, UNDO, removed);
+                logs::swallowed(logs::CONTAINER, &of, logs::UNDO, removed);
             }
             if attempt.hooks_ran {
                 // The creation's own error is the one to tell.
@@ -359,7 +356,7 @@ impl<'a> Attempt<'a> {
     fn undo(&mut self, of: &str) {
         self.end_processes();
         if let Some(cgroup) = self.cgroup.get() {
-            logs::swallowed(logs::CONTAINER, of, UNDO, cgroup.remove_tree());
+            logs::swallowed(logs::CONTAINER, of, logs::UNDO, cgroup.remove_tree());
         }
     }
 

@@ -13,6 +13,8 @@ pub const SIGCHLD: u32 = 17;
 pub const CLONE_PIDFD: usize = 0x1000;
 const CLONE_PARENT: usize = 0x8000;
 const MSG_NOSIGNAL: usize = 0x4000;
+pub const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
+const F_DUPFD_CLOEXEC: usize = 1030;
 
 /// The first descriptor after the standard streams.
 const FIRST_PRESERVED: u32 = 3;
@@ -57,7 +59,6 @@ pub fn reset_signals() {
 /// Fills 0, 1 and 2 where the host program had closed them: what init opens must not get numbers that the standard
 /// streams are put on later.
 pub fn occupy_standard_streams(fd: i32) {
-    const F_DUPFD_CLOEXEC: usize = 1030;
     while let Ok(copy) = syscall!(nr::FCNTL, fd, F_DUPFD_CLOEXEC, 0) {
         if copy > 2 {
             close(copy as i32);
@@ -133,12 +134,9 @@ pub struct Message {
 
 impl Message {
     /// As long as it is used, both have to stay where they are.
-    pub fn new(iov: &Iovec, control: *mut u8, control_length: usize) -> Self {
+    pub fn new<const N: usize>(iov: &Iovec, rights: &mut Rights<N>) -> Self {
+        let (control, control_length) = ((&raw mut *rights).cast(), size_of::<Rights<N>>());
         Message { name: 0, name_length: 0, iov, iov_length: 1, control, control_length, flags: 0 }
-    }
-
-    fn with_one(iov: &Iovec, rights: &mut Rights) -> Self {
-        Message::new(iov, (&raw mut *rights).cast(), size_of::<Rights>())
     }
 }
 
@@ -155,25 +153,38 @@ impl Iovec {
     }
 }
 
+/// Control data with as many descriptors, see cmsg(3).
 #[repr(C)]
-struct Rights {
+pub struct Rights<const N: usize> {
     length: usize,
     level: u32,
     kind: u32,
-    fd: i32,
-    padding: u32,
+    pub fds: [i32; N],
+}
+
+impl<const N: usize> Rights<N> {
+    const HEADER: usize = 16;
+
+    /// Room for what the kernel puts there.
+    pub fn room() -> Self {
+        Rights { length: 0, level: 0, kind: 0, fds: [-1; N] }
+    }
+
+    /// How many it has put there.
+    pub fn count(&self) -> usize {
+        self.length.saturating_sub(Self::HEADER) / size_of::<i32>()
+    }
 }
 
 /// Sends a descriptor, in a message that says what it is.
 pub fn send_descriptor(control: i32, what: u32, fd: i32) -> Done {
     const SOL_SOCKET: u32 = 1;
     const SCM_RIGHTS: u32 = 1;
-    const HEADER: usize = 16;
     let mut payload = [what, 0, 0];
     let iov = Iovec { base: payload.as_mut_ptr().cast(), length: size_of_val(&payload) };
-    let mut rights =
-        Rights { length: HEADER + size_of::<i32>(), level: SOL_SOCKET, kind: SCM_RIGHTS, fd, padding: 0 };
-    let message = Message::with_one(&iov, &mut rights);
+    let length = Rights::<1>::HEADER + size_of::<i32>();
+    let mut rights = Rights { length, level: SOL_SOCKET, kind: SCM_RIGHTS, fds: [fd] };
+    let message = Message::new(&iov, &mut rights);
     syscall!(nr::SENDMSG, control, &raw const message, MSG_NOSIGNAL).within(wire::CALL_SENDMSG).map(drop)
 }
 
@@ -184,14 +195,13 @@ pub fn send_fd(state: &State, mut fields: Reader) -> Done {
 
 /// Receives a descriptor; `None` at the end of file.
 pub fn receive_descriptor(socket: i32) -> Result<Option<i32>, Errno> {
-    const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
     let mut payload = [0u32; 3];
-    let mut rights = Rights { length: 0, level: 0, kind: 0, fd: -1, padding: 0 };
+    let mut rights = Rights::<1>::room();
     let iov = Iovec { base: (&raw mut payload).cast(), length: size_of_val(&payload) };
-    let mut message = Message::with_one(&iov, &mut rights);
+    let mut message = Message::new(&iov, &mut rights);
     let length = syscall!(nr::RECVMSG, socket, &raw mut message, MSG_CMSG_CLOEXEC)?;
     // SAFETY: the kernel has written the control data, or has left it as it was.
-    let fd = unsafe { (&raw const rights.fd).read_volatile() };
+    let fd = unsafe { (&raw const rights.fds[0]).read_volatile() };
     Ok((length != 0 && fd >= 0).then_some(fd))
 }
 
@@ -246,7 +256,6 @@ pub fn enter_pid(state: &State) -> Done {
 
 /// What has one of these numbers already gets another one.
 pub fn preserve(state: &mut State, mut fields: Reader) -> Done {
-    const F_DUPFD_CLOEXEC: usize = 1030;
     let count = fields.u32()?;
     let end = FIRST_PRESERVED.saturating_add(count);
     for entry in &mut state.slots {

@@ -1,24 +1,11 @@
 //! The plan and the files that it names, as they come over the control socket.
 
-use crate::process::{Iovec, Message};
+use crate::process::{Iovec, MSG_CMSG_CLOEXEC, Message, Rights};
 use crate::sys::{EINTR, EMFILE, close, nr, syscall};
 use crate::wire::{self, Plan};
 use crate::{Done, Failure, In, State};
 
-const MSG_CMSG_CLOEXEC: usize = 0x4000_0000;
 const MSG_CTRUNC: usize = 0x8;
-/// Of the control data, see cmsg(3).
-const HEADER: usize = 16;
-
-/// Room for as many descriptors as a message can have.
-#[repr(C)]
-struct Rights {
-    length: usize,
-    level: u32,
-    kind: u32,
-    fds: [i32; wire::MAX_RIGHTS],
-    padding: u32,
-}
 
 /// Takes the descriptors into their slots, and the plan into the buffer. It is the last of these messages, or in a file that
 /// the last one has.
@@ -44,9 +31,9 @@ pub fn plan<'a>(state: &mut State, control: i32, buffer: &'a mut [u8]) -> Done<P
 
 /// Receives one message, and takes its descriptors into the next slots.
 fn message(state: &mut State, control: i32, buffer: &mut [u8], next: &mut u32) -> Done<usize> {
-    let mut rights = Rights { length: 0, level: 0, kind: 0, fds: [-1; wire::MAX_RIGHTS], padding: 0 };
+    let mut rights = Rights::<{ wire::MAX_RIGHTS }>::room();
     let iov = Iovec::over(buffer);
-    let mut message = Message::new(&iov, (&raw mut rights).cast(), size_of::<Rights>());
+    let mut message = Message::new(&iov, &mut rights);
     let length = loop {
         match syscall!(nr::RECVMSG, control, &raw mut message, MSG_CMSG_CLOEXEC) {
             Err(EINTR) => {}
@@ -60,8 +47,7 @@ fn message(state: &mut State, control: i32, buffer: &mut [u8], next: &mut u32) -
     if flags & MSG_CTRUNC != 0 {
         return Err(Failure { call: wire::CALL_RECVMSG, errno: EMFILE });
     }
-    let count = rights.length.saturating_sub(HEADER) / size_of::<i32>();
-    for &fd in rights.fds.iter().take(count) {
+    for &fd in rights.fds.iter().take(rights.count()) {
         state.store(*next, fd as usize)?;
         *next += 1;
     }

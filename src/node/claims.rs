@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::home::{GARBAGE, Home, NEW, PODS, lock, names, open_directory, trust};
 use super::proc::Proc;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, is_populated};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::pod::state::{self, PodState};
 use crate::spec::{IdMapping, IdMappings};
@@ -350,9 +350,7 @@ impl Owner {
     /// Whether processes of the pod go on without anything else of it.
     fn has_processes(&self) -> bool {
         let Some((path, id)) = &self.cgroup else { return false };
-        let same = std::fs::metadata(path).is_ok_and(|found| found.ino() == *id);
-        same && std::fs::read_to_string(path.join("cgroup.events"))
-            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+        std::fs::metadata(path).is_ok_and(|found| found.ino() == *id) && is_populated(path)
     }
 }
 

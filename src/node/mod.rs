@@ -168,7 +168,8 @@ impl Node {
     }
 
     /// Removes the node itself: its line in the host's mount table, its state directory and its cgroup, and the
-    /// [claims of ids](NodeOptions::id_claims) when no node has any. For programs that want to leave no trace; handles of the node are of no use afterwards.
+    /// [claims of ids](NodeOptions::id_claims) when no node has any. For programs that want to leave no trace; handles of
+    /// the node are of no use afterwards.
     ///
     /// # Errors
     /// `WrongState` while there are pods, also half made ones or another program's ephemeral ones.

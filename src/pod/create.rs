@@ -13,6 +13,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::given::{self, Given};
+use super::handle::words;
 use super::pins::{self, PodPins};
 use super::state::{self, PodState};
 use super::user::{self, UserNamespace};
@@ -31,9 +32,6 @@ use crate::spec::{
 use crate::sys::mount::{attr, clone_tree, new_filesystem};
 use crate::sys::namespace::{self, Kind};
 use crate::sys::{loopback, uts, xattr};
-
-/// The step in the words of a warning.
-const UNDO: &str = "take back what was half made";
 
 /// Makes a pod of a specification that is valid.
 pub(crate) fn create(node: &Node, home: Arc<Home>, spec: &PodSpec) -> Result<Pod> {
@@ -164,28 +162,28 @@ impl Attempt<'_> {
     /// `Node::recover` finds what is left.
     fn undo(&mut self) {
         let (namespace, name) = (&self.spec.namespace, &self.spec.name);
-        let of = format!("pod {namespace}/{name} ({})", self.id);
+        let of = words(namespace, name, self.id);
         if let Some(devices) = &mut self.devices {
             devices.back();
         }
         if let Some(cgroup) = &self.cgroup {
-            logs::swallowed(logs::POD, &of, UNDO, place::remove(cgroup));
+            logs::swallowed(logs::POD, &of, logs::UNDO, place::remove(cgroup));
         }
         if let Some(reaper) = self.reaper.take() {
             reaper.wait();
         }
         let unpinned = self.node.0.realm.run(|| PodPins::enter(&self.home.pins, self.id)?.remove());
-        logs::swallowed(logs::POD, &of, UNDO, unpinned);
+        logs::swallowed(logs::POD, &of, logs::UNDO, unpinned);
         match self.home.move_pod(self.id, NEW, GARBAGE) {
             // Its directory could not be made.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             moved => {
                 let removed = moved.and_then(|()| self.home.remove_dir(GARBAGE, self.id));
-                logs::swallowed(logs::POD, &of, UNDO, removed);
+                logs::swallowed(logs::POD, &of, logs::UNDO, removed);
             }
         }
-        logs::swallowed(logs::POD, &of, UNDO, self.home.release_name(namespace, name, self.id));
-        logs::swallowed(logs::POD, &of, UNDO, self.node.release_ids(self.spec, self.id));
+        logs::swallowed(logs::POD, &of, logs::UNDO, self.home.release_name(namespace, name, self.id));
+        logs::swallowed(logs::POD, &of, logs::UNDO, self.node.release_ids(self.spec, self.id));
     }
 }
 

@@ -39,6 +39,11 @@ pub(crate) struct Inner {
     pub(crate) cgroup: OnceLock<Cgroup>,
 }
 
+/// Which pod, in the words of a log.
+pub(super) fn words(namespace: &str, name: &str, id: &str) -> String {
+    format!("pod {namespace}/{name} ({id})")
+}
+
 /// A kind of namespace that a pod has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -141,7 +146,7 @@ impl Pod {
 
     /// Which pod, in the words of a log.
     pub(crate) fn words(&self) -> String {
-        format!("pod {}/{} ({})", self.namespace(), self.name(), self.id())
+        words(self.namespace(), self.name(), self.id())
     }
 
     pub(crate) fn error(&self, verb: &str, error: Error) -> Error {

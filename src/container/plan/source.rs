@@ -22,8 +22,8 @@ pub(crate) enum Source {
     ProcAt { path: PathBuf, attributes: u64 },
     /// The PID namespace of another container of the pod.
     TargetPid(String),
-    /// A tree of mounts of the host, as a detached copy; of a link at the end of the path itself, if not told to follow it. Or that link, to be
-    /// made anew.
+    /// A tree of mounts of the host, as a detached copy; of a link at the end of the path itself, if not told to follow
+    /// it. Or that link, to be made anew.
     Tree {
         path: PathBuf,
         follow: bool,

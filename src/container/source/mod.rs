@@ -50,6 +50,10 @@ fn open_itself(path: &CStr) -> nix::Result<OwnedFd> {
     openat(AT_FDCWD, path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())
 }
 
+fn is_link(file: &OwnedFd) -> nix::Result<bool> {
+    Ok(fstat(file)?.st_mode & libc::S_IFMT == libc::S_IFLNK)
+}
+
 /// A path of proc_pid_mountinfo(5), where spaces are written in octal.
 fn unescaped(point: &str) -> String {
     point.replace("\\040", " ")
@@ -277,7 +281,7 @@ impl<'a> Opener<'a> {
         })?;
         let shares = matches!(propagation, Propagation::Slave | Propagation::Shared);
         // A link itself is on the mount that its directory is on.
-        let is_link = !follow && path.is_symlink();
+        let is_link = !follow && is_link(&tree).step("fstat", path.display())?;
         let looked_at = path.parent().filter(|_| is_link).unwrap_or(path);
         if spread.required && shares && !self.propagates(looked_at, propagation)? {
             return Err(Error::invalid(
